@@ -4,6 +4,9 @@
 //! other customers: with another `--map` they have another identity, and without `--set` or `--phone-region` a number is
 //! one of another country. So what is not given is taken from these runs, and what cannot be is an error. The export
 //! does not name the runs: the ledger has them, by the columns of their files.
+//!
+//! For any other file, these runs show whether its references were made otherwise before. That may be intended, so it
+//! is only reported.
 
 use std::borrow::Cow;
 
@@ -21,7 +24,7 @@ pub enum IdentityRisk {
     /// A failed export, and no recorded run is over a file that its rows come from: it is read only by the options that
     /// are given.
     UnknownExport,
-    /// The runs over files with these columns made the references of other ones. Both are the text of `map`.
+    /// The runs over files with these columns made the references otherwise. Both are the text of `map`.
     OtherReference {
         /// That of the last of these runs.
         before: String,
@@ -103,8 +106,8 @@ impl<'a> ExportOrigin<'a> {
         ExportOrigin { recorded, all, likely }
     }
 
-    /// The risk of a file with this header, by its own columns and the `map` of its references. Another file than an
-    /// export is at risk if each recorded run over a file with the same columns had another `map`.
+    /// The risk of a file with this header, by its own columns and the `map` of its references. A file that is no export is
+    /// at risk if it has all columns of earlier files, and each of their runs had another `map`.
     pub(super) fn identity_risk(
         &self,
         header: &[String],
@@ -114,10 +117,9 @@ impl<'a> ExportOrigin<'a> {
         if is_export(header) {
             return self.is_unknown().then_some(IdentityRisk::UnknownExport);
         }
-        let is_alike = |run: &&RecordedMap| {
-            run.columns.len() == columns.len() && run.columns.iter().all(|name| has_column(columns, name))
-        };
-        let before = || self.recorded.iter().filter(is_alike).filter_map(|run| run.map_of(Field::Reference));
+        let has_its_columns = |run: &&RecordedMap| run.columns.iter().all(|name| has_column(columns, name));
+        let before =
+            || self.recorded.iter().filter(has_its_columns).filter_map(|run| run.map_of(Field::Reference));
         let (last, now) = (before().next_back()?, reference?);
         let is_other = before().all(|text| text != now);
         is_other.then(|| IdentityRisk::OtherReference { before: last.into(), now: now.into() })

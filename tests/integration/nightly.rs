@@ -296,6 +296,10 @@ fn another_map_of_the_reference_is_warned_about_before_anything_is_sent() {
     assert!(world.import(&other, &["--map", map]).stderr.contains(words));
     assert_eq!(world.import(&other, &["--map", map]).stderr, "");
     assert_eq!(world.import(&file, &["--map", "object_reference_id=id"]).stderr, "");
-    let wider = world.file("wider.csv", "id,email_address,mobile_number\n0003,,1\n");
-    assert_eq!(world.import(&wider, &["--map", "object_reference_id=s_{id}"]).stderr, "");
+    let map = "object_reference_id=number_{id}";
+    let wider = world.file("wider.csv", "id,mobile_number,email_address\n0003,1,\n");
+    assert!(world.import(&wider, &["--map", map]).stderr.contains("was made from 'id'"));
+    let other = world.file("other.csv", "id,first_name,phone\n0003,Ann,1\n");
+    let maps = ["--map=object_reference_id=shop_{id}", "--map=mobile_number=phone"];
+    assert_eq!(world.import(&other, &maps).stderr, "");
 }
