@@ -366,10 +366,12 @@ impl Planner {
         }
     }
 
-    /// The references that a valid row, which is new to the ledger, may have had with leading zeros.
+    /// The references that a valid row, which is new to the ledger, may have had with leading zeros. A row of a failed
+    /// export that comes back with its own reference has lost none.
     pub(super) fn with_zeros(&self, row: &Row) -> Vec<Reference> {
-        let valid = row.reading.as_ref().ok();
-        valid.map_or_else(Vec::new, |customer| self.zeros.with_zeros(&customer.reference))
+        let Ok(customer) = &row.reading else { return Vec::new() };
+        let is_its_own = self.zeros.is_of_export && self.unsendable.has_reference(&customer.reference);
+        if is_its_own { Vec::new() } else { self.zeros.with_zeros(&customer.reference) }
     }
 
     /// The fault of a row whose reference has lost its leading zeros, given the rows of the ledger with these

@@ -213,6 +213,12 @@ impl UnsendableRows {
         self.earlier.binary_search_by_key(&content, |(of, _)| *of).is_ok()
     }
 
+    /// Whether an earlier run has recorded a row with this reference, which was not at fault.
+    pub(super) fn has_reference(&self, reference: &Reference) -> bool {
+        let (from, end) = self.range(reference.key());
+        self.earlier[from..end].iter().any(|(_, record)| !record.has_wrong_reference())
+    }
+
     /// Whether earlier runs have recorded any row.
     pub(super) fn has_earlier(&self) -> bool {
         !self.earlier.is_empty()

@@ -506,6 +506,17 @@ fn a_row_that_was_in_flight_in_a_killed_run_has_only_its_reference() {
     assert_eq!(export(&world, &["failed"]).lines().count(), 1, "all are settled");
 }
 
+#[test]
+fn corrected_rows_whose_numbers_differ_only_in_zeros_are_two_customers() {
+    let world = World::new();
+    let file = world.file("users.csv", "object_reference_id,mobile_number\n12345678,x\n0012345678,y\n");
+    assert_eq!(world.import(&file, &[]).code, 3);
+    let corrected = world.failed_text().replace(",x,", ",1,").replace(",y,", ",2,");
+    let done = world.import(&world.file("failed.csv", corrected), &[]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "created=2"), "{done:?}");
+    assert_eq!(world.failed_text().lines().count(), 1);
+}
+
 /// The references are in one column, or in a template.
 #[test]
 fn a_corrected_row_whose_number_lost_its_zeros_is_not_another_customer() {
