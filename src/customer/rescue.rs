@@ -67,9 +67,19 @@ impl Rescue {
 /// Tries options on the invalid rows of a file.
 #[derive(Debug)]
 pub struct Rescues {
-    dropping: Option<(Rules, u64)>,
-    lenient: Option<(Rules, u64)>,
+    dropping: Option<Trial>,
+    lenient: Option<Trial>,
     region: Option<RegionTrial>,
+}
+
+/// An option that is not given, tried on rows that break a rule.
+#[derive(Debug)]
+struct Trial {
+    option: &'static str,
+    /// The given rules, with the option.
+    rules: Rules,
+    /// Number of rows that are valid by these rules.
+    valid: u64,
 }
 
 /// Tries to parse phone numbers with the region that other numbers of the file show.
@@ -88,6 +98,7 @@ struct RegionTrial {
     valid_numbers: Vec<String>,
     /// Whether every row was tried.
     is_complete: bool,
+    /// Number of rows that are valid with the region.
     valid: u64,
 }
 
@@ -96,20 +107,22 @@ impl Rescues {
     pub fn new(rules: &Rules) -> Rescues {
         let dropping = Rules { drop_invalid_optional: true, ..rules.clone() };
         let lenient = Rules { validation: Some(Validation::Lenient), ..rules.clone() };
+        let trial = |option, rules| Trial { option, rules, valid: 0 };
         Rescues {
-            dropping: (!rules.drop_invalid_optional).then_some((dropping, 0)),
-            lenient: (rules.validation() == Validation::Documented).then_some((lenient, 0)),
+            dropping: (!rules.drop_invalid_optional).then(|| trial(DROPPING, dropping)),
+            lenient: (rules.validation() == Validation::Documented).then(|| trial(LENIENT, lenient)),
             region: rules.phone_region.is_none().then(|| RegionTrial::new(rules)),
         }
     }
 
     /// Tries every option on the cells of a row that breaks a rule.
     pub fn try_row(&mut self, cells: &Cells<'_>, faults: &Faults) {
-        if let Some((rules, rows)) = &mut self.dropping {
-            *rows += u64::from(is_valid(rules, cells, faults, |fault| cure_by_dropping(rules, cells, fault)));
+        if let Some(Trial { rules, valid, .. }) = &mut self.dropping {
+            let cure = |fault: &Fault| cure_by_dropping(rules, cells, fault);
+            *valid += u64::from(is_valid(rules, cells, faults, cure));
         }
-        if let Some((rules, rows)) = &mut self.lenient {
-            *rows += u64::from(is_valid(rules, cells, faults, cure_by_leniency));
+        if let Some(Trial { rules, valid, .. }) = &mut self.lenient {
+            *valid += u64::from(is_valid(rules, cells, faults, cure_by_leniency));
         }
         if let Some(region) = &mut self.region {
             let of_spelling = faults.list.iter().filter(|fault| is_of_spelling(fault)).count();
@@ -131,8 +144,8 @@ impl Rescues {
     /// Adds what the same options would do with other rows of the file.
     pub fn merge(&mut self, other: Rescues) {
         for (all, other) in [(&mut self.dropping, other.dropping), (&mut self.lenient, other.lenient)] {
-            if let (Some((_, rows)), Some((_, more))) = (all, other) {
-                *rows += more;
+            if let (Some(trial), Some(other)) = (all, other) {
+                trial.valid += other.valid;
             }
         }
         if let (Some(region), Some(other)) = (&mut self.region, other.region) {
@@ -142,11 +155,9 @@ impl Rescues {
 
     /// The options that would make rows valid, the one for most rows first.
     pub fn list(&self) -> Vec<Rescue> {
-        let plain = |option: &str, tried: &Option<(Rules, u64)>| {
-            tried.iter().map(|(_, rows)| Rescue { option: option.into(), rows: *rows }).collect::<Vec<_>>()
-        };
-        let mut list = plain(DROPPING, &self.dropping);
-        list.extend(plain(LENIENT, &self.lenient));
+        let trials = [&self.dropping, &self.lenient].into_iter().flatten();
+        let mut list: Vec<_> =
+            trials.map(|trial| Rescue { option: trial.option.into(), rows: trial.valid }).collect();
         list.extend(self.region.as_ref().map(RegionTrial::rescue));
         list.retain(|rescue| rescue.rows > 0);
         list.sort_by_key(|rescue| std::cmp::Reverse(rescue.rows));
@@ -318,7 +329,7 @@ impl RegionTrial {
     }
 }
 
-/// Whether the two cells break no rule; the other fields of the row break none either.
+/// Whether a number and a country code break no rule. Faults of other fields do not count.
 fn is_read(rules: &Rules, number: &str, code: &str) -> bool {
     let mut cells: Cells<'_> = [None; Field::COUNT];
     for (field, cell) in
@@ -326,7 +337,6 @@ fn is_read(rules: &Rules, number: &str, code: &str) -> bool {
     {
         cells[field as usize] = Some(cell);
     }
-    // Required fields are present in the row itself.
     let faults = rules.check(&cells).err();
     let is_of_phone =
         |fault: &Fault| matches!(fault.field, Some(Field::MobileNumber | Field::MobileCountryCode));
