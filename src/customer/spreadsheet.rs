@@ -20,7 +20,7 @@ pub(super) fn detect(field: Field, value: &str, content: Content) -> Option<&'st
         return Some("a character that a workbook has as an escape, such as _x000D_ for a line break");
     }
     match bytes.first()? {
-        b'#' => return hash(value),
+        b'#' => return error_or_fill(value),
         b'=' if bytes.starts_with(b"=\"") && bytes.len() > 2 => return Some(FORMULA),
         b'=' | b'@' if is_number => return Some(FORMULA),
         b'=' if is_name || is_call(&bytes[1..]) => return Some(FORMULA),
@@ -37,15 +37,15 @@ pub(super) fn detect(field: Field, value: &str, content: Content) -> Option<&'st
         b'E' if is_office_error(bytes) => return Some(ERROR),
         _ => {}
     }
-    match field.kind() {
-        FieldKind::PersonName | FieldKind::Boolean => None,
-        FieldKind::EmailAddress if content.has_at() => None,
-        FieldKind::EmailAddress | FieldKind::Reference => {
-            as_number(bytes, Digits::Id).or_else(|| as_date(bytes, false))
-        }
-        FieldKind::MobileNumber => as_number(bytes, Digits::Phone).or_else(|| as_date(bytes, true)),
-        FieldKind::CountryCode => as_number(bytes, Digits::Code).or_else(|| as_date(bytes, true)),
-    }
+    let of = match field.kind() {
+        FieldKind::PersonName | FieldKind::Boolean => return None,
+        FieldKind::EmailAddress if content.has_at() => return None,
+        FieldKind::EmailAddress | FieldKind::Reference => Digits::Id,
+        FieldKind::MobileNumber => Digits::Phone,
+        FieldKind::CountryCode => Digits::Code,
+    };
+    let as_date = || is_date(bytes, of).then_some("a spreadsheet turned the value into a date");
+    as_number(bytes, of).or_else(as_date)
 }
 
 const FORMULA: &str = "a formula where a spreadsheet showed its result";
@@ -96,8 +96,8 @@ pub(crate) fn typographic_quotes() -> impl Iterator<Item = (char, char)> {
 
 const ERROR: &str = "a formula's error, not a value";
 
-/// The error of a formula, or the fill characters of a column that was too narrow.
-fn hash(value: &str) -> Option<&'static str> {
+/// Whether a value that begins with `#` is the error of a formula, or the fill of a column that was too narrow.
+fn error_or_fill(value: &str) -> Option<&'static str> {
     let rest = &value[1..];
     if !rest.is_empty() && rest.bytes().all(|byte| byte == b'#') {
         return Some("a spreadsheet's column was too narrow to show the value");
@@ -282,17 +282,13 @@ fn is_grouped(bytes: &[u8]) -> bool {
         && bytes.iter().filter(|byte| *byte == separator).count() > 1
 }
 
-fn as_date(bytes: &[u8], is_number: bool) -> Option<&'static str> {
-    is_date(bytes, is_number).then_some("a spreadsheet turned the value into a date")
-}
-
 fn digits(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
 /// `2024-03-01`, `01/03/2024`, `1-Mar`, `Mar-24`, `01-Mar-2024`. Day, month and two-digit year with dashes or dots may
-/// also be an id, so they count as a date only in a phone column.
-fn is_date(bytes: &[u8], is_number: bool) -> bool {
+/// also be an id, so they count as a date only in the columns of a phone number.
+fn is_date(bytes: &[u8], of: Digits) -> bool {
     // A cheap check first: a date has an early separator and is followed by at most a time, and a date that begins
     // with a month is short.
     let (longest, head) = if bytes[0].is_ascii_digit() { (30, 5) } else { (12, 10) };
@@ -319,14 +315,15 @@ fn is_date(bytes: &[u8], is_number: bool) -> bool {
         }
         count += 1;
     }
+    let may_be_id = of == Digits::Id;
     match &parts[..count] {
         [day, month] | [month, day] if is_month_name(month) => {
-            number(day).is_some() || is_number && is_year(day, false)
+            number(day).is_some() || !may_be_id && is_year(day, false)
         }
         [day, month, year] if is_month_name(month) => is_day(day) && is_year(year, true),
         [year, month, day] if year.len() == 4 => is_year(year, false) && is_month(month) && is_day(day),
         [day, month, year] => {
-            let short = is_number || separator == b'/';
+            let short = !may_be_id || separator == b'/';
             let is_order = is_day(day) && is_month(month) || is_month(day) && is_day(month);
             is_order && is_year(year, short)
         }
