@@ -150,16 +150,16 @@ impl PhoneRegion {
     ) -> Result<ParsedNumber<'a>, PhoneError> {
         let dialed = dialed(text)?;
         let Some(code) = code.filter(|code| *code != self.code) else {
-            return self.parse_dialed(text, &dialed, (self.region, code.map(|_| self.own_country())), check);
+            return self.parse_dialed(text, &dialed, self.region, code.map(|_| self.own_country()), check);
         };
         let DialCode { country, region, area } = self.dial_code(code)?;
-        let read = self.parse_dialed(text, &dialed, (region, Some(country)), check);
+        let read = self.parse_dialed(text, &dialed, region, Some(country), check);
         if area.is_empty() || read.as_ref().is_ok_and(|number| number.national.starts_with(&area)) {
             return read;
         }
         // A local number lacks the area code that is in the cell of the country code.
         let whole = format!("{area}{dialed}");
-        match self.parse_dialed(text, &whole, (region, Some(country)), check) {
+        match self.parse_dialed(text, &whole, region, Some(country), check) {
             Ok(number) if country == NORTH_AMERICA && number.national == whole => Ok(ParsedNumber {
                 national: whole.into(),
                 country_code: number.country_code.into_owned().into(),
@@ -198,12 +198,12 @@ impl PhoneRegion {
     ///
     /// # Errors
     /// If it contains a character other than digits and separators, or too many of them.
-    pub fn read_spelling(&self, text: &str) -> Result<(), PhoneError> {
+    pub fn read_spelling(text: &str) -> Result<(), PhoneError> {
         dialed(text).map(drop)
     }
 
     /// Whether a number contains its own country code, marked by a `+`, whatever the region.
-    pub fn is_international(&self, text: &str) -> bool {
+    pub fn is_international(text: &str) -> bool {
         dialed(text).is_ok_and(|dialed| dialed.starts_with('+'))
     }
 
@@ -243,7 +243,8 @@ impl PhoneRegion {
         &'a self,
         text: &'a str,
         dialed: &str,
-        (region, country): (Region, Option<i32>),
+        region: Region,
+        country: Option<i32>,
         check: PhoneCheck,
     ) -> Result<ParsedNumber<'a>, PhoneError> {
         let count = dialed.trim_start_matches('+').len();

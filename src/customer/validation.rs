@@ -170,7 +170,7 @@ impl Rules {
         if self.passes_byte_scan(field, value, content) {
             return Some(value);
         }
-        match self.judge(field, value) {
+        match self.check_cell(field, value) {
             None => Some(value),
             Some((rule, _)) if self.may_drop(field, value) => {
                 let notes = found.notes();
@@ -195,6 +195,7 @@ impl Rules {
         !self.null_markers.is_empty() && self.null_markers.iter().any(|word| word == trimmed(cell))
     }
 
+    /// The value of a field: the cell without the blanks around it or, instead of an empty one, the constant.
     pub(super) fn value<'a>(&'a self, field: Field, cell: Option<&'a str>) -> Option<&'a str> {
         let constant = || self.constants.iter().find(|(of, _)| *of == field).map(|(_, value)| value.trim());
         cell.map(trimmed).filter(|cell| !cell.is_empty()).or_else(constant).filter(|value| !value.is_empty())
@@ -268,7 +269,7 @@ impl Rules {
         };
         if found.has_fault(Field::MobileCountryCode) {
             // The country is unknown, so only the spelling can be checked.
-            let fault = phones.read_spelling(text).err();
+            let fault = PhoneRegion::read_spelling(text).err();
             found.add_in_order(fault.map(Fault::from));
             return None;
         }
@@ -279,7 +280,7 @@ impl Rules {
         if let Err(PhoneError { kind: PhoneErrorKind::OtherCountryCode, .. }) = read
             && is_constant
             && self.drops(Field::MobileCountryCode)
-            && phones.is_international(text)
+            && PhoneRegion::is_international(text)
         {
             found.notes().dropped.push((Field::MobileCountryCode, Rule::CountryCode));
             read = phones.read(text, None, check);
@@ -317,14 +318,15 @@ impl Rules {
             FieldKind::PersonName => content.is_all(NAME) && is_unaltered(field, value, content),
             FieldKind::EmailAddress => {
                 content.is_all(EMAIL)
-                    && judge_at_sign(value).is_none()
+                    && check_at_sign(value).is_none()
                     && spreadsheet::detect(field, value, content).is_none()
             }
             FieldKind::Boolean => is_boolean(value),
         }
     }
 
-    fn judge(&self, field: Field, value: &str) -> Option<(Rule, String)> {
+    /// The rule that the value of a cell breaks, and what was seen.
+    fn check_cell(&self, field: Field, value: &str) -> Option<(Rule, String)> {
         let accepted = match field.kind() {
             // Only the digits are sent.
             FieldKind::MobileNumber | FieldKind::CountryCode if self.phone_region.is_some() => {
@@ -337,20 +339,21 @@ impl Rules {
         match &self.phone_region {
             Some(phones) if field == Field::MobileCountryCode => {
                 let Fault { rule, seen, .. } = phones.read_code(value).err()?.into();
-                judge_text(field, value, value, accepted).or(Some((rule, seen)))
+                check_text(field, value, value, accepted).or(Some((rule, seen)))
             }
             Some(_) if field == Field::MobileNumber => {
                 let bare = &value[prefix_of(value).len()..];
-                judge_text(field, value, bare, accepted).or_else(|| self.breaks(field, bare))
+                check_text(field, value, bare, accepted).or_else(|| self.check_value(field, bare))
             }
-            _ => judge_text(field, value, value, accepted).or_else(|| self.breaks(field, value)),
+            _ => check_text(field, value, value, accepted).or_else(|| self.check_value(field, value)),
         }
     }
 
-    fn breaks(&self, field: Field, value: &str) -> Option<(Rule, String)> {
+    /// The rule of the field that a text breaks, and what was seen.
+    fn check_value(&self, field: Field, value: &str) -> Option<(Rule, String)> {
         match field.kind() {
             FieldKind::Reference => {
-                return judge_reference(value, self.validation());
+                return check_reference(value, self.validation());
             }
             FieldKind::Boolean => {
                 return (!is_boolean(value)).then(|| (Rule::Boolean, "another word".into()));
@@ -363,11 +366,11 @@ impl Rules {
             _ => {}
         }
         let content = match field.kind() {
-            FieldKind::EmailAddress => judge_email(value),
+            FieldKind::EmailAddress => check_email(value),
             FieldKind::PersonName => outside(value, NAME).map(|seen| (Rule::Character, seen)),
             _ => outside(value, DIGIT).map(|seen| (Rule::Digits, seen)),
         };
-        content.or_else(|| judge_length(field, value))
+        content.or_else(|| check_length(field, value))
     }
 }
 
@@ -393,10 +396,10 @@ fn is_unaltered(field: Field, value: &str, content: Content) -> bool {
 
 /// Checks for faults that no rule of a field covers: characters that are not text, a value rewritten by a
 /// spreadsheet, and a word for a missing value. `bare` is the value without an accepted prefix.
-fn judge_text(field: Field, value: &str, bare: &str, accepted: Accepted) -> Option<(Rule, String)> {
+fn check_text(field: Field, value: &str, bare: &str, accepted: Accepted) -> Option<(Rule, String)> {
     let content = Content::of(bare);
     if !Content::of(value).is_all(PRINTABLE)
-        && let Some(unreadable) = judge_characters(value, accepted)
+        && let Some(unreadable) = check_characters(value, accepted)
     {
         return Some(unreadable);
     }
@@ -415,7 +418,7 @@ fn judge_text(field: Field, value: &str, bare: &str, accepted: Accepted) -> Opti
 /// What the byte order mark of UTF-8 becomes in windows-1252: a file in UTF-8 was appended to one in another encoding.
 const MISREAD_MARK: &str = "\u{ef}\u{bb}\u{bf}";
 
-fn judge_characters(value: &str, accepted: Accepted) -> Option<(Rule, String)> {
+fn check_characters(value: &str, accepted: Accepted) -> Option<(Rule, String)> {
     // Checked first: a control character makes any other message unreadable.
     if let Some((at, c)) = value.chars().enumerate().find(|(_, c)| c.is_control()) {
         let (code, position) = (u32::from(c), at + 1);
@@ -432,7 +435,7 @@ fn judge_characters(value: &str, accepted: Accepted) -> Option<(Rule, String)> {
     Some((Rule::Invisible, invisible::describe(c, position)))
 }
 
-fn judge_reference(value: &str, validation: Validation) -> Option<(Rule, String)> {
+fn check_reference(value: &str, validation: Validation) -> Option<(Rule, String)> {
     let chars = value.chars().take(REFERENCE_MIN_CHARS).count();
     if chars < REFERENCE_MIN_CHARS {
         return Some((Rule::TooShort, counted(chars, "character")));
@@ -440,24 +443,24 @@ fn judge_reference(value: &str, validation: Validation) -> Option<(Rule, String)
     if value.len() > REFERENCE_MAX_BYTES {
         return Some((Rule::TooLong, counted(value.len(), "byte")));
     }
-    if validation == Validation::Lenient { None } else { judge_length(Field::Reference, value) }
+    if validation == Validation::Lenient { None } else { check_length(Field::Reference, value) }
 }
 
-fn judge_length(field: Field, value: &str) -> Option<(Rule, String)> {
+fn check_length(field: Field, value: &str) -> Option<(Rule, String)> {
     let most = max_chars(field).filter(|most| value.len() > *most)?;
     let chars = value.chars().count();
     (chars > most).then(|| (Rule::TooLong, format!("{}, and {most} fit", counted(chars, "character"))))
 }
 
-fn judge_email(value: &str) -> Option<(Rule, String)> {
+fn check_email(value: &str) -> Option<(Rule, String)> {
     if let Some(seen) = outside(value, EMAIL) {
         return Some((Rule::Character, seen));
     }
-    judge_at_sign(value)
+    check_at_sign(value)
 }
 
 /// Checks what stands before and after the `@`.
-fn judge_at_sign(value: &str) -> Option<(Rule, String)> {
+fn check_at_sign(value: &str) -> Option<(Rule, String)> {
     let at = memchr(b'@', value.as_bytes()).unwrap_or(value.len());
     let (local, domain) = (&value[..at], value.get(at + 1..).unwrap_or_default());
     if local.is_empty() || domain.is_empty() || memchr(b'@', domain.as_bytes()).is_some() {
