@@ -293,8 +293,8 @@ pub struct Dropped(BTreeMap<(Field, Rule), u64>);
 impl Dropped {
     /// Counts the dropped fields of one row.
     pub fn add(&mut self, of_row: &[(Field, Rule)]) {
-        for pair in of_row {
-            *self.0.entry(*pair).or_default() += 1;
+        for (field, rule) in of_row {
+            self.count(*field, *rule, 1);
         }
     }
 

@@ -51,10 +51,10 @@ impl ReferenceHash {
     /// Hashes a reference; `scratch` receives its folded text, if that differs.
     pub(crate) fn of(reference: &str, scratch: &mut String) -> ReferenceHash {
         let exact = xxh3_64(reference.as_bytes());
-        let plain = if fold(reference, scratch) { xxh3_64(scratch.as_bytes()) } else { exact };
+        let folded = if fold(reference, scratch) { xxh3_64(scratch.as_bytes()) } else { exact };
         // 0 marks a free slot.
-        let slot = ((plain << SHARD_BITS & !EXACT) | (exact & EXACT)).max(1);
-        ReferenceHash { shard: (plain >> (64 - SHARD_BITS)) as u16, slot }
+        let slot = ((folded << SHARD_BITS & !EXACT) | (exact & EXACT)).max(1);
+        ReferenceHash { shard: (folded >> (64 - SHARD_BITS)) as u16, slot }
     }
 }
 
@@ -78,6 +78,7 @@ pub(crate) struct DuplicateDetector {
     shards: Box<[Shard]>,
     /// Number of slots in use, over all shards.
     used: usize,
+    /// Number of slots, over all shards.
     slots: usize,
     /// The next shard to grow.
     next: usize,

@@ -83,7 +83,7 @@ pub enum Rule {
     Invisible,
     /// Bytes that are not text in the file's encoding.
     Encoding,
-    /// The record has more or fewer fields than the header.
+    /// The record has more or fewer cells than the header.
     Fields,
     /// The record's quotes are malformed, or have swallowed other rows.
     Quotes,

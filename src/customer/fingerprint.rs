@@ -73,7 +73,7 @@ impl Fingerprint {
     /// The fields whose values differ, of those that both versions have.
     pub fn differing(self, other: Fingerprint) -> FieldSet {
         let shared = self.field_count().min(other.field_count());
-        self.compare(|at| at < shared && self.part(at) != other.part(at))
+        self.fields_where(|at| at < shared && self.part(at) != other.part(at))
     }
 
     /// Whether every field that both versions have is equal.
@@ -83,7 +83,7 @@ impl Fingerprint {
 
     /// The fields that have a value.
     pub fn fields(self) -> FieldSet {
-        self.compare(|at| self.part(at) != [0; 4])
+        self.fields_where(|at| self.part(at) != [0; 4])
     }
 
     /// This fingerprint with the values that another has for these fields.
@@ -122,7 +122,8 @@ impl Fingerprint {
         at_api
     }
 
-    fn compare(self, is_in: impl Fn(usize) -> bool) -> FieldSet {
+    /// The fields whose index satisfies the condition.
+    fn fields_where(self, is_in: impl Fn(usize) -> bool) -> FieldSet {
         FieldSet((0..FieldSet::FACTS.len()).filter(|at| is_in(*at)).fold(0, |bits, at| bits | 1 << at))
     }
 

@@ -1,6 +1,6 @@
 //! Explains why a row is invalid to readers who do not know the fields, the rules or the options.
 //!
-//! A sentence says what is wrong, and [`Rule::remedy`] says how to correct it. Neither contains a value.
+//! A sentence says what is wrong, and [`Rule::advice`] says how to correct it. Neither contains a value.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -55,7 +55,7 @@ fn subject(field: Option<Field>) -> &'static str {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CharacterKind {
-    /// A blank.
+    /// A space.
     Space,
     /// A straight or a typographic apostrophe.
     Apostrophe,

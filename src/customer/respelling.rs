@@ -23,7 +23,7 @@ impl Respelling {
     }
 }
 
-/// Completes a sentence that begins with the field: `mobile_number sent as national digits, …`.
+/// Completes a sentence that begins with the field: `mobile_number read from another spelling and …`.
 impl fmt::Display for Respelling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -6,12 +6,12 @@
 
 use super::content::Content;
 
-/// What a line is that a tool wrote, if this is one.
+/// The kind of this line, if a tool wrote it.
 pub(crate) fn tool_message(line: &str) -> Option<&'static str> {
     detect(line, Content::of(line))
 }
 
-/// What the line is that has this text in place of a reference, if it is no row. `content` is that of the text.
+/// The kind of a line with this text in place of a reference, if a tool wrote the line. `content` is that of the text.
 pub(super) fn detect(reference: &str, content: Content) -> Option<&'static str> {
     let bytes = reference.as_bytes();
     if matches!(bytes.first()?, b'T' | b't' | b'G' | b'g' | b'S' | b's') && is_total(reference) {
