@@ -162,8 +162,9 @@ pub(super) fn json_samples(samples: &[Sample]) -> String {
 }
 
 fn sample_columns(sample: &Sample) -> impl Serialize {
-    let Sample { from, to, succeeded, faulty, failed, figures, in_flight, held_rate, latencies } = sample;
-    let RequestCounts { requests, retries, throttled } = *figures;
+    let Sample { from, to, succeeded, faulty, failed, request_counts, in_flight, held_rate, latencies } =
+        sample;
+    let RequestCounts { requests, retries, throttled } = *request_counts;
     let latencies: Vec<_> = latencies.counts().collect();
     let (from, to) = (from.as_millis() as u64, to.as_millis() as u64);
     (from, to, *succeeded, *faulty, *failed, requests, retries, throttled, *in_flight, *held_rate, latencies)

@@ -134,7 +134,7 @@ pub(super) fn read_sample(row: &impl ResultRow) -> Sample {
         succeeded: row.count(2),
         faulty: row.count(3),
         failed: row.count(4),
-        figures: request_counts(row, 5),
+        request_counts: request_counts(row, 5),
         in_flight: row.count(8),
         held_rate: row.real(9),
         latencies: Latencies::from_counts(latencies),

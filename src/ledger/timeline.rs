@@ -21,7 +21,7 @@ pub struct Sample {
     /// Rows settled as failed, which may succeed later.
     pub failed: u64,
     /// The requests of the interval.
-    pub figures: RequestCounts,
+    pub request_counts: RequestCounts,
     /// The maximum number of requests in flight that was observed.
     pub in_flight: u64,
     /// The rate held at the end of the interval, if the throttle has found a limit.
@@ -43,7 +43,7 @@ impl Sample {
 
     /// Whether nothing happened in the interval.
     pub(crate) fn is_idle(&self) -> bool {
-        self.rows() == 0 && self.figures == RequestCounts::default()
+        self.rows() == 0 && self.request_counts == RequestCounts::default()
     }
 
     /// Adds the next sample.
@@ -52,9 +52,9 @@ impl Sample {
         self.succeeded += next.succeeded;
         self.faulty += next.faulty;
         self.failed += next.failed;
-        self.figures.requests += next.figures.requests;
-        self.figures.retries += next.figures.retries;
-        self.figures.throttled += next.figures.throttled;
+        self.request_counts.requests += next.request_counts.requests;
+        self.request_counts.retries += next.request_counts.retries;
+        self.request_counts.throttled += next.request_counts.throttled;
         self.in_flight = self.in_flight.max(next.in_flight);
         self.held_rate = next.held_rate;
         self.latencies.add(&next.latencies);
@@ -100,21 +100,21 @@ const LASTING_SHARE: f64 = 0.99;
 /// and the last one matters.
 pub(crate) fn sustained_rate(samples: &[Sample]) -> Option<f64> {
     // If a run ends while slow requests are in flight, nothing is sent in its last seconds.
-    let end = samples.iter().rfind(|sample| sample.figures.requests > 0)?.to;
+    let end = samples.iter().rfind(|sample| sample.request_counts.requests > 0)?.to;
     let since = (end / 2).min(end.saturating_sub(SUSTAINED_FOR));
     let recent: Vec<&Sample> =
         samples.iter().filter(|sample| sample.to > since && sample.to <= end).collect();
     let mut best: Option<f64> = None;
     let (mut first, mut requests, mut throttled) = (0, 0, 0);
     for last in &recent {
-        requests += last.figures.requests;
-        throttled += last.figures.throttled;
+        requests += last.request_counts.requests;
+        throttled += last.request_counts.throttled;
         // The shortest window that ends here and is long enough.
         while let [oldest, next, ..] = recent.get(first..).unwrap_or_default()
             && last.to.saturating_sub(next.from) >= SUSTAINED_FOR
         {
-            requests -= oldest.figures.requests;
-            throttled -= oldest.figures.throttled;
+            requests -= oldest.request_counts.requests;
+            throttled -= oldest.request_counts.throttled;
             first += 1;
         }
         let length = recent.get(first).map_or(Duration::ZERO, |oldest| last.to.saturating_sub(oldest.from));
@@ -160,7 +160,7 @@ mod tests {
         let sample = |((requests, throttled, held_rate), at): ((u64, u64, Option<f64>), u64)| Sample {
             from: Duration::from_secs(at),
             to: Duration::from_secs(at + 1),
-            figures: RequestCounts { requests, throttled, ..RequestCounts::default() },
+            request_counts: RequestCounts { requests, throttled, ..RequestCounts::default() },
             held_rate,
             ..Sample::default()
         };

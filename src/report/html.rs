@@ -262,7 +262,7 @@ fn charts(report: &Report<'_>) -> Vec<ChartSection> {
 
 const THROUGHPUT: [CurveSpec; 3] = [
     ("rows", "rows", |sample| Some(sample.rows() as f64 / sample.seconds())),
-    ("requests", "requests", |sample| Some(sample.figures.requests as f64 / sample.seconds())),
+    ("requests", "requests", |sample| Some(sample.request_counts.requests as f64 / sample.seconds())),
     ("held", "held rate", |sample| sample.held_rate.filter(|rate| *rate > 0.0)),
 ];
 
@@ -273,8 +273,8 @@ const LATENCY: [CurveSpec; 3] = [
 ];
 
 const TROUBLE: [CurveSpec; 2] = [
-    ("retries", "repeated", |sample| Some(sample.figures.retries as f64 / sample.seconds())),
-    ("throttled", "429", |sample| Some(sample.figures.throttled as f64 / sample.seconds())),
+    ("retries", "repeated", |sample| Some(sample.request_counts.retries as f64 / sample.seconds())),
+    ("throttled", "429", |sample| Some(sample.request_counts.throttled as f64 / sample.seconds())),
 ];
 
 fn throughput_words(sample: &Sample) -> String {
@@ -282,7 +282,7 @@ fn throughput_words(sample: &Sample) -> String {
         "until {}: {} rows/s, {} requests/s, {} in flight",
         time(sample.to),
         per_second(sample.rows(), sample),
-        per_second(sample.figures.requests, sample),
+        per_second(sample.request_counts.requests, sample),
         sample.in_flight
     )
 }
@@ -293,8 +293,8 @@ fn latency_words(sample: &Sample) -> String {
 }
 
 fn trouble_words(sample: &Sample) -> String {
-    let (until, figures) = (time(sample.to), sample.figures);
-    format!("until {until}: {} repeated, {} answered with 429", figures.retries, figures.throttled)
+    let (until, counts) = (time(sample.to), sample.request_counts);
+    format!("until {until}: {} repeated, {} answered with 429", counts.retries, counts.throttled)
 }
 
 /// A power of ten, in milliseconds.

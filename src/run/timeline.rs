@@ -167,7 +167,7 @@ impl SampleSeries {
             succeeded: grown(Outcome::is_success),
             faulty: grown(Outcome::is_to_correct),
             failed: grown(|outcome| outcome.class() == OutcomeClass::Failed),
-            figures: RequestCounts {
+            request_counts: RequestCounts {
                 requests: requests.requests.saturating_sub(before.requests),
                 retries: requests.retries.saturating_sub(before.retries),
                 throttled: requests.throttled.saturating_sub(before.throttled),
@@ -218,7 +218,7 @@ mod tests {
             assert!(ledger.windows(2).all(|pair| pair[0].to == pair[1].from), "{ticks}: no gaps");
             let mut series = series;
             series.end(TICK * ticks, counts(u64::from(ticks)));
-            let requests: u64 = series.samples.iter().map(|sample| sample.figures.requests).sum();
+            let requests: u64 = series.samples.iter().map(|sample| sample.request_counts.requests).sum();
             let counted: u64 =
                 series.samples.iter().flat_map(|sample| sample.latencies.counts()).map(|(_, n)| n).sum();
             assert_eq!((requests, counted), (u64::from(ticks), u64::from(ticks)));
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(series.unwritten().unwrap().1.len(), 1);
         series.end(TICK + Duration::from_millis(5), counts(6));
         let (from, samples) = series.unwritten().unwrap();
-        assert_eq!((from, samples.len(), samples[0].figures.requests), (0, 1, 6), "the last one anew");
+        assert_eq!((from, samples.len(), samples[0].request_counts.requests), (0, 1, 6), "the last one anew");
         series.end(TICK * 3, counts(9));
         assert_eq!(series.unwritten().unwrap().0, 1);
     }
@@ -270,7 +270,7 @@ mod tests {
         for most in [1, 2, 7, 120, 499, 500, 501, 0] {
             let few = condensed(&ledger, most);
             assert!(few.len() <= most.max(1), "{most}: {}", few.len());
-            assert_eq!(few.iter().map(|sample| sample.figures.retries).sum::<u64>(), 250);
+            assert_eq!(few.iter().map(|sample| sample.request_counts.retries).sum::<u64>(), 250);
             assert_eq!((few[0].from, few[few.len() - 1].to), (Duration::ZERO, TICK * 500));
         }
         assert!(condensed(&[], 5).is_empty());
