@@ -57,7 +57,7 @@ pub use self::{
     status::{Status, old_transaction_text, status_text, workers_text},
     summary::{
         AdjustedRows, End, RunContext, SourceReading, Summary, adjusted_list, changed_list, dropped_list,
-        pruned, run_table,
+        pruned_text, run_table,
     },
     text::report_text,
     validation::{ValidationSummary, validation_text},

@@ -20,7 +20,7 @@ pub(super) fn prune(args: &args::Prune) -> Result<u8, Error> {
     print(&if pruned.is_nothing() {
         format!("Nothing in {ledger} is older than {date} (UTC)\n")
     } else {
-        report::pruned(&ledger.to_string(), &pruned)
+        report::pruned_text(&ledger.to_string(), &pruned)
     })?;
     Ok(code::OK)
 }

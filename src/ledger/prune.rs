@@ -29,7 +29,7 @@ pub(crate) async fn prune(location: &Location, before: i64, now: i64) -> Result<
     store.close().await?;
     // A file has its last size when it is closed.
     if let Some(data) = location.file().and_then(|file| file.metadata().ok()) {
-        pruned.bytes.1 = data.len();
+        pruned.bytes_after = data.len();
     }
     Ok(pruned)
 }

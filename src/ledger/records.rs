@@ -329,16 +329,18 @@ pub struct Pruned {
     pub runs: u64,
     /// Number of rows whose cells were deleted.
     pub records: u64,
-    /// Number of invalid rows and duplicates.
-    pub rows: u64,
-    /// The size of the file before and after, in bytes.
-    pub bytes: (u64, u64),
+    /// Number of invalid rows and duplicates, which were deleted with their runs.
+    pub unsendable: u64,
+    /// The size of the ledger before, in bytes.
+    pub bytes_before: u64,
+    /// The size of the ledger after, in bytes.
+    pub bytes_after: u64,
 }
 
 impl Pruned {
     /// Whether nothing was deleted.
     pub fn is_nothing(&self) -> bool {
-        (self.runs, self.records, self.rows) == (0, 0, 0)
+        (self.runs, self.records, self.unsendable) == (0, 0, 0)
     }
 }
 

@@ -263,17 +263,17 @@ pub(super) fn outcome_lines(summary: &Summary<'_>) -> String {
 }
 
 /// The result of `prune` as text.
-pub fn pruned(ledger: &str, pruned: &Pruned) -> String {
+pub fn pruned_text(ledger: &str, pruned: &Pruned) -> String {
     let kib = |bytes: u64| grouped(bytes.div_ceil(1024));
-    let Pruned { runs, records, rows: unowned, bytes: (before, after) } = *pruned;
+    let Pruned { runs, records, unsendable, bytes_before, bytes_after } = *pruned;
     format!(
         "Pruned  {}\n        {}, the cells of {}, {} that were invalid or duplicates\n        {} KiB before, {} KiB now; ids stay\n",
         visible_text(ledger),
         counted(runs, "run"),
         rows(records),
-        rows(unowned),
-        kib(before),
-        kib(after),
+        rows(unsendable),
+        kib(bytes_before),
+        kib(bytes_after),
     )
 }
 

@@ -533,7 +533,7 @@ impl Store {
             self.connection.run_text(VACUUM.into()).await?;
         }
         let size = self.one(SELECT_SIZE).await?.count(0);
-        Ok(Pruned { bytes: (size_before, size), ..pruned })
+        Ok(Pruned { bytes_before: size_before, bytes_after: size, ..pruned })
     }
 
     async fn delete_old_runs(&mut self, old: Vec<i64>) -> Result<Pruned, Error> {
@@ -542,11 +542,11 @@ impl Store {
         connection.run(&Statement::new(KEEP_LAST_ROW)).await?;
         let counted = |rows: Vec<PgRow>| rows.first().map_or(0, |row| row.count(0));
         let records = connection.run(&Statement::new(DELETE_OLD_RECORDS).bind(old.clone())).await?;
-        let rows = connection.run(&Statement::new(DELETE_OLD_UNSENDABLE).bind(old.clone())).await?;
+        let unsendable = connection.run(&Statement::new(DELETE_OLD_UNSENDABLE).bind(old.clone())).await?;
         let gone = connection.run(&Statement::new(SELECT_RUNS_TO_DELETE).bind(old.clone())).await?;
         let gone: Vec<i64> = gone.first().map_or_else(Vec::new, |row| row.get(0));
-        let (records, rows) = (counted(records), counted(rows));
-        let pruned = Pruned { runs: gone.len() as u64, records, rows, bytes: (0, 0) };
+        let (records, unsendable) = (counted(records), counted(unsendable));
+        let pruned = Pruned { runs: gone.len() as u64, records, unsendable, ..Pruned::default() };
         if !pruned.is_nothing() {
             connection.run(&Statement::new(INSERT_PRUNED_RUN)).await?;
             connection.run(&Statement::new(HAND_OVER_EMPTIED).bind(old)).await?;

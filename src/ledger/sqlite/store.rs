@@ -803,18 +803,18 @@ impl Store {
         if !pruned.is_nothing() {
             self.execute(sqlx::query(VACUUM)).await?;
         }
-        Ok(Pruned { bytes: (size_before, size(&self.path)), ..pruned })
+        Ok(Pruned { bytes_before: size_before, bytes_after: size(&self.path), ..pruned })
     }
 
     /// `old` is a list of runs in JSON.
     async fn delete_old_runs(&mut self, old: &str) -> Result<Pruned, Error> {
         self.begin().await?;
         let records = self.execute(sqlx::query(DELETE_OLD_RECORDS).bind(old)).await?;
-        let rows = self.execute(sqlx::query(DELETE_OLD_UNSENDABLE).bind(old)).await?;
+        let unsendable = self.execute(sqlx::query(DELETE_OLD_UNSENDABLE).bind(old)).await?;
         let gone = self.all(sqlx::query(SELECT_RUNS_TO_DELETE).bind(old)).await?;
         let (gone, runs) = gone.first().map_or(("[]".to_owned(), 0), |row| (row.get(0), row.count(1)));
         // Each invalid row and duplicate is deleted with its cells.
-        let pruned = Pruned { runs, records: records + rows, rows, bytes: (0, 0) };
+        let pruned = Pruned { runs, records: records + unsendable, unsendable, ..Pruned::default() };
         if !pruned.is_nothing() {
             self.execute(sqlx::query(INSERT_PRUNED_RUN)).await?;
             self.execute(sqlx::query(HAND_OVER_EMPTIED).bind(old)).await?;
