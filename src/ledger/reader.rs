@@ -192,10 +192,7 @@ impl Reader {
     /// The ledger as a store, for lookups only: any write fails.
     pub(super) fn into_store(self) -> Store {
         match self.0 {
-            Backend::Sqlite(reader) => {
-                let store = sqlite::store::Store::of_connection(reader.into_connection());
-                Store::Sqlite(store.into())
-            }
+            Backend::Sqlite(reader) => Store::Sqlite(reader.into_store().into()),
             #[cfg(feature = "postgres")]
             Backend::Postgres(reader) => {
                 Store::Postgres(postgres::store::Store::for_queries(reader.into_connection()).into())

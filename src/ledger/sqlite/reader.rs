@@ -39,7 +39,7 @@ use super::{
     queries::*,
     rows::Query,
     statements::SELECT_TARGET,
-    store::{BUSY_TIMEOUT, FIRST_MIGRATION, UNSENDABLE_MIGRATION},
+    store::{BUSY_TIMEOUT, FIRST_MIGRATION, Store, UNSENDABLE_MIGRATION},
 };
 use crate::customer::InvalidCounts;
 
@@ -146,9 +146,9 @@ impl Reader {
         Ok(runs)
     }
 
-    /// The connection, for lookups of the store.
-    pub(crate) fn into_connection(self) -> (PathBuf, SqliteConnection) {
-        (self.path, self.connection)
+    /// The ledger as a store, for lookups only: any write fails.
+    pub(in crate::ledger) fn into_store(self) -> Store {
+        Store::of_connection(self.path, self.connection)
     }
 
     /// The number of rows by outcome over all runs. `Unchanged` and `Changed` are outcomes within a run, not of a

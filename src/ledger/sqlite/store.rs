@@ -160,7 +160,7 @@ impl Store {
     /// Opens the ledger; brings its tables up to date.
     async fn open(path: &Path) -> Result<Store, Error> {
         let connection = connect(path, SqliteJournalMode::Wal, SqliteSynchronous::Full).await?;
-        let mut store = Store::of_connection((path.into(), connection));
+        let mut store = Store::of_connection(path.into(), connection);
         let version: String = store.one(SELECT_SQLITE_VERSION).await?.get(0);
         if parse_version(&version) < OLDEST_SQLITE {
             return Err(Error::OldSqlite(version));
@@ -177,11 +177,11 @@ impl Store {
         let mut connection =
             connected.map_err(|error| Error::Sqlite { path: path.into(), error: error.into() })?;
         migrate(path, &mut connection).await?;
-        Ok(Store::of_connection((path.into(), connection)))
+        Ok(Store::of_connection(path.into(), connection))
     }
 
     /// The ledger of a reader's connection, for lookups only: any write fails.
-    pub(crate) fn of_connection((path, connection): (PathBuf, SqliteConnection)) -> Store {
+    pub(super) fn of_connection(path: PathBuf, connection: SqliteConnection) -> Store {
         Store {
             path,
             held: None,
