@@ -11,10 +11,10 @@ use super::{
     error::Error,
     location::Location,
     model::{
-        ExistingCounts, KnownRow, OpenClaim, Outcome, PendingUpdate, RequestCounts, RowId, RunId, RunState,
-        Tally,
+        Activity, CurrentRate, ExistingCounts, Heartbeat, KnownRow, OpenClaim, Outcome, PendingUpdate,
+        RateSetter, RequestCounts, RowId, RunId, RunState, Tally, Target,
     },
-    records::{RetryRow, RetryableCount, RowRecord, RunRecord, SourceHeader},
+    records::{RecordedHeartbeat, RetryRow, RetryableCount, RowRecord, RunRecord, SourceHeader},
     timeline::Sample,
 };
 use crate::{
@@ -34,6 +34,8 @@ pub(super) trait ResultRow {
     /// A text that comes from elsewhere, or null.
     fn text(&self, at: usize) -> Option<String>;
     fn bytes(&self, at: usize) -> Option<&[u8]>;
+    /// Whether there is such a column: a ledger of an earlier version has fewer.
+    fn has(&self, at: usize) -> bool;
 
     /// A number that is never negative.
     fn count(&self, at: usize) -> u64 {
@@ -61,6 +63,11 @@ pub(super) trait ResultRow {
 /// The outcome with this name; an error if a later version wrote it.
 pub(super) fn outcome_named(ledger: impl Into<Location>, word: &str) -> Result<Outcome, Error> {
     Outcome::from_name(word).ok_or_else(|| Error::Newer(ledger.into()))
+}
+
+/// The target of a ledger, in its base URL and its merchant's id.
+pub(super) fn read_target(row: &impl ResultRow) -> Target {
+    Target { base_url: row.text(0).unwrap_or_default(), merchant_id: row.text(1).unwrap_or_default() }
 }
 
 /// A row with a reference that the ledger knows; column 1 is the reference.
@@ -139,6 +146,26 @@ pub(super) fn read_sample(row: &impl ResultRow) -> Sample {
         held_rate: row.real(9),
         latencies: Latencies::from_counts(latencies),
     }
+}
+
+/// A heartbeat; column 0 is its id. Two columns are missing in a ledger of an earlier version.
+pub(super) fn read_heartbeat(row: &impl ResultRow) -> RecordedHeartbeat {
+    let activity = Activity::ALL.into_iter().find(|activity| row.word(3) == Some(activity.name()));
+    let set_by = RateSetter::ALL.into_iter().find(|by| row.has(12) && row.word(12) == Some(by.name()));
+    let rate = |per_second| CurrentRate { per_second, set_by: set_by.unwrap_or(RateSetter::User) };
+    let heartbeat = Heartbeat {
+        activity: activity.unwrap_or_default(),
+        total: row.integer(4).map(|total| total.max(0).unsigned_abs()),
+        is_exact: row.flag(5),
+        rows_per_second: row.real(6).unwrap_or_default(),
+        in_flight: row.count(7),
+        retrying: row.count(8),
+        in_doubt: row.count(9),
+        rate: row.real(10).map(rate),
+        cause: row.text(11).map(Into::into),
+        pauses: if row.has(13) { row.count(13) } else { 0 },
+    };
+    RecordedHeartbeat { run: row.run(1), at: row.number(2), heartbeat }
 }
 
 /// Requests, retries and throttled requests, in three columns.

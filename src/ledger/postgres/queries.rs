@@ -216,17 +216,17 @@ pub(super) const SELECT_OLD_TRANSACTION: &str = "
     and xact_start < clock_timestamp() - interval '10 minutes'
     order by xact_start limit 1";
 
-/// The heartbeats of all workers of the run that are recent. Rows per second and the user's rate are those of the whole
-/// run in each of them.
+/// The recent heartbeats of all workers of the run as one. Rows per second and the user's rate are those of the whole run
+/// in each of them. The columns are those of the table in a file.
 pub(super) const SELECT_HEARTBEAT: &str = "
-    select run, max(at) as at,
+    select 1 as id, run, max(at) as at,
            (array_agg(activity order by array_position(
                array['sending', 'asking', 'paused', 'waiting', 'ending'], activity)))[1] as activity,
            max(total) as total, bool_and(is_exact) as is_exact, max(per_second) as per_second,
            sum(in_flight)::bigint as in_flight, sum(retrying)::bigint as retrying,
            sum(in_doubt)::bigint as in_doubt,
            case when bool_and(throttled_by = 'user') then max(throttled_to) else sum(throttled_to) end as throttled_to,
-           max(throttled_by) as throttled_by, sum(pauses)::bigint as pauses, max(cause) as cause
+           max(cause) as cause, max(throttled_by) as throttled_by, sum(pauses)::bigint as pauses
     from heartbeat
     where run = (select max(run) from heartbeat)
     and at >= (select max(at) from heartbeat latest where latest.run = heartbeat.run) - 30000

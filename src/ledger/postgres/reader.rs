@@ -19,15 +19,14 @@ use super::{
             WorkerRecord,
         },
         rows::{
-            ResultRow as _, read_dropped, read_existing, read_field_counts, read_headers, read_retry_row,
-            read_retryable_count, read_row, read_run, read_sample,
+            ResultRow as _, read_dropped, read_existing, read_field_counts, read_headers, read_heartbeat,
+            read_retry_row, read_retryable_count, read_row, read_run, read_sample, read_target,
         },
         timeline::{Sample, merged},
     },
     connection::Connection,
     parameters::{Statement, with_nul},
     queries::*,
-    rows::read_heartbeat,
     schema,
     server::Server,
     statements::SELECT_TARGET,
@@ -86,7 +85,7 @@ impl Reader {
 
     pub(crate) async fn target(&mut self) -> Result<Option<Target>, Error> {
         let rows = self.all(SELECT_TARGET).await?;
-        Ok(rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) }))
+        Ok(rows.first().map(read_target))
     }
 
     /// Every run, in order. A run recorded as running has died if the leases of its workers have expired.
@@ -107,11 +106,7 @@ impl Reader {
     /// The last heartbeat of the current run or of the last crashed one.
     pub(crate) async fn heartbeat(&mut self) -> Result<Option<RecordedHeartbeat>, Error> {
         let rows = self.all(SELECT_HEARTBEAT).await?;
-        Ok(rows.first().map(|row| RecordedHeartbeat {
-            run: RunId(row.get("run")),
-            at: row.get("at"),
-            heartbeat: read_heartbeat(row),
-        }))
+        Ok(rows.first().map(read_heartbeat))
     }
 
     pub(crate) async fn last_success(&mut self) -> Result<Option<i64>, Error> {

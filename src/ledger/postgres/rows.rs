@@ -6,9 +6,7 @@ use super::{
     super::{
         error::Error,
         location::Location,
-        model::{
-            Activity, CurrentRate, Heartbeat, RateSetter, RequestCounts, RowId, RunState, SentCounts, Tally,
-        },
+        model::{RequestCounts, RowId, RunState, SentCounts, Tally},
         rows::ResultRow,
         shared_run::{Cursor, Remaining, RunView},
     },
@@ -38,6 +36,10 @@ impl ResultRow for PgRow {
 
     fn bytes(&self, at: usize) -> Option<&[u8]> {
         self.get(at)
+    }
+
+    fn has(&self, at: usize) -> bool {
+        at < self.len()
     }
 }
 
@@ -74,26 +76,4 @@ pub(super) fn read_view(ledger: &Location, row: &PgRow) -> Result<RunView, Error
         workers: row.count(11),
         all_workers: row.count(14),
     })
-}
-
-pub(super) fn read_heartbeat(row: &PgRow) -> Heartbeat {
-    let word: &str = row.get("activity");
-    let activity = Activity::ALL.into_iter().find(|activity| activity.name() == word);
-    let count = |name: &str| row.get::<i64, _>(name).max(0).unsigned_abs();
-    let per_second: Option<f64> = row.get("throttled_to");
-    let by: Option<&str> = row.get("throttled_by");
-    let set_by = RateSetter::ALL.into_iter().find(|setter| Some(setter.name()) == by);
-    let rate = |per_second| CurrentRate { per_second, set_by: set_by.unwrap_or(RateSetter::User) };
-    Heartbeat {
-        activity: activity.unwrap_or_default(),
-        total: row.get::<Option<i64>, _>("total").map(|total| total.max(0).unsigned_abs()),
-        is_exact: row.get("is_exact"),
-        rows_per_second: row.get("per_second"),
-        in_flight: count("in_flight"),
-        retrying: count("retrying"),
-        in_doubt: count("in_doubt"),
-        rate: per_second.map(rate),
-        pauses: count("pauses"),
-        cause: row.get::<Option<&str>, _>("cause").map(Into::into),
-    }
 }

@@ -27,7 +27,7 @@ use super::{
         records::{ChangedAtApi, Pruned},
         rows::{
             ResultRow as _, read_checkpoint, read_claim, read_dropped, read_field_counts, read_in_doubt,
-            read_known, read_pending_update,
+            read_known, read_pending_update, read_target,
         },
         run_times::RunTimes,
         seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
@@ -147,8 +147,7 @@ impl Store {
 
     pub(crate) async fn keep_target(&mut self, requested: &Target, now: i64) -> Result<(), Error> {
         let rows = self.all(SELECT_TARGET).await?;
-        let has = rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) });
-        match has {
+        match rows.first().map(read_target) {
             Some(has) => Error::check_target(self.connection.location(), has, requested),
             None => {
                 let set = Statement::new(SET_TARGET).text(&requested.base_url).text(&requested.merchant_id);
@@ -560,8 +559,6 @@ impl Store {
         connection.commit_at_once().await?;
         Ok(pruned)
     }
-
-    // Statements
 
     // Runs that several workers share
 

@@ -21,17 +21,15 @@ use super::{
         error::Error,
         error_groups::{ErrorGroups, ErrorKind, ErrorMessage, ErrorRow},
         location::Location,
-        model::{
-            Activity, CurrentRate, Heartbeat, Outcome, RateSetter, RowId, RunId, RunState, Setting, Tally,
-            Target,
-        },
+        model::{Outcome, RowId, RunId, RunState, Setting, Tally, Target},
         records::{
             ErrorGroup, LedgerOverview, RecordedHeartbeat, RetryFilter, RetryRow, RetryableCount, RowMapping,
             RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
         },
         rows::{
             ResultRow as _, outcome_named, read_dropped, read_existing, read_field_counts, read_headers,
-            read_retry_row, read_retryable_count, read_row, read_run, read_sample,
+            read_heartbeat, read_retry_row, read_retryable_count, read_row, read_run, read_sample,
+            read_target,
         },
     },
     disk::{keep_temporary_files_beside, of_unchanging, options},
@@ -129,7 +127,7 @@ impl Reader {
 
     pub(crate) async fn target(&mut self) -> Result<Option<Target>, Error> {
         let rows = self.all(sqlx::query(SELECT_TARGET)).await?;
-        Ok(rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) }))
+        Ok(rows.first().map(read_target))
     }
 
     /// Every run, in order. A run recorded as running has crashed if no process holds the ledger's lock.
@@ -161,11 +159,7 @@ impl Reader {
     /// The last heartbeat of the current run or of the last crashed one.
     pub(crate) async fn heartbeat(&mut self) -> Result<Option<RecordedHeartbeat>, Error> {
         let rows = self.all(sqlx::query(SELECT_HEARTBEAT)).await?;
-        Ok(rows.first().map(|row| RecordedHeartbeat {
-            run: RunId(row.get("run")),
-            at: row.get("at"),
-            heartbeat: read_heartbeat(row),
-        }))
+        Ok(rows.first().map(read_heartbeat))
     }
 
     pub(crate) async fn last_success(&mut self) -> Result<Option<i64>, Error> {
@@ -344,28 +338,6 @@ impl Reader {
     pub(super) async fn all(&mut self, query: Query<'_>) -> Result<Vec<SqliteRow>, Error> {
         let rows = query.fetch_all(&mut self.connection).await;
         rows.map_err(|error| Error::Sqlite { path: self.path.clone(), error: error.into() })
-    }
-}
-
-fn read_heartbeat(row: &SqliteRow) -> Heartbeat {
-    let word: &str = row.get("activity");
-    let activity = Activity::ALL.into_iter().find(|activity| activity.name() == word);
-    let count = |name: &str| row.get::<i64, _>(name) as u64;
-    let per_second: Option<f64> = row.get("throttled_to");
-    let by: Option<&str> = row.try_get("throttled_by").unwrap_or_default();
-    let set_by = RateSetter::ALL.into_iter().find(|setter| Some(setter.name()) == by);
-    let rate = |per_second| CurrentRate { per_second, set_by: set_by.unwrap_or(RateSetter::User) };
-    Heartbeat {
-        activity: activity.unwrap_or_default(),
-        total: row.get::<Option<i64>, _>("total").map(|total| total as u64),
-        is_exact: row.get("is_exact"),
-        rows_per_second: row.get("per_second"),
-        in_flight: count("in_flight"),
-        retrying: count("retrying"),
-        in_doubt: count("in_doubt"),
-        rate: per_second.map(rate),
-        pauses: row.try_get::<i64, _>("pauses").unwrap_or_default() as u64,
-        cause: row.get::<Option<&str>, _>("cause").map(Into::into),
     }
 }
 

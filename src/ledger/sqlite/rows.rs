@@ -30,4 +30,8 @@ impl ResultRow for SqliteRow {
     fn bytes(&self, at: usize) -> Option<&[u8]> {
         self.get(at)
     }
+
+    fn has(&self, at: usize) -> bool {
+        at < self.len()
+    }
 }

@@ -39,7 +39,7 @@ use super::{
         reference_index::ReferenceIndex,
         rows::{
             ResultRow as _, read_checkpoint, read_claim, read_dropped, read_field_counts, read_in_doubt,
-            read_known, read_pending_update,
+            read_known, read_pending_update, read_target,
         },
         run_times::RunTimes,
         seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
@@ -210,14 +210,8 @@ impl Store {
     /// Records the target in a new ledger; refuses another target in an old one.
     pub(crate) async fn keep_target(&mut self, requested: &Target, now: i64) -> Result<(), Error> {
         let rows = self.all(sqlx::query(SELECT_TARGET)).await?;
-        let has = rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) });
-        match has {
-            Some(has) if has == *requested => Ok(()),
-            Some(has) => Err(Error::OtherTarget {
-                ledger: self.path.clone().into(),
-                has,
-                requested: requested.clone(),
-            }),
+        match rows.first().map(read_target) {
+            Some(has) => Error::check_target(self.path.clone().into(), has, requested),
             None => {
                 let insert =
                     sqlx::query(INSERT_TARGET).bind(&requested.base_url).bind(&requested.merchant_id);
