@@ -13,7 +13,11 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _, postgres::PgConnection};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Postgres, Row as _,
+    postgres::{PgArguments, PgConnection},
+    query::Query,
+};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -70,11 +74,17 @@ pub(crate) struct RateReserver {
     exchange: Option<Duration>,
     /// The interval that was last found, in seconds.
     interval: f64,
+    since_success: SinceSuccess,
+}
+
+/// What has happened since moments were last reserved.
+#[derive(Default)]
+struct SinceSuccess {
     /// Since when no moments could be reserved.
     failing_since: Option<Instant>,
-    /// Number of attempts that have failed since the last success.
+    /// Number of attempts that have failed.
     failures: u32,
-    /// Whether a connection was made since then: the server is there.
+    /// Whether a connection was made: the server is there.
     is_reached: bool,
     is_outage_logged: bool,
 }
@@ -116,10 +126,7 @@ impl RateReserver {
             clock: None,
             exchange: None,
             interval: 0.0,
-            failing_since: None,
-            failures: 0,
-            is_reached: false,
-            is_outage_logged: false,
+            since_success: SinceSuccess::default(),
         }
     }
 
@@ -171,28 +178,27 @@ impl RateReserver {
 
     /// How long the next statement may take: not much longer than the server may be unreachable.
     fn statement_max(&self) -> Duration {
-        let longest = STATEMENT_MAX * 2_u32.pow(self.failures.min(STATEMENT_DOUBLINGS_MAX));
-        let failing = self.failing_since.map(|since| since.elapsed()).unwrap_or_default();
+        let SinceSuccess { failing_since, failures, .. } = self.since_success;
+        let longest = STATEMENT_MAX * 2_u32.pow(failures.min(STATEMENT_DOUBLINGS_MAX));
+        let failing = failing_since.map(|since| since.elapsed()).unwrap_or_default();
         longest.min(self.outage_limit.saturating_sub(failing).max(PAUSE))
     }
 
     fn on_success(&mut self) {
-        if self.is_outage_logged {
+        if std::mem::take(&mut self.since_success).is_outage_logged {
             info!("requests are sent again");
         }
-        (self.failing_since, self.failures) = (None, 0);
-        (self.is_reached, self.is_outage_logged) = (false, false);
     }
 
     fn on_failure(&mut self, error: &sqlx::Error) {
         debug!(%error, "no moments can be reserved, or the rate cannot be stored");
         self.connection = None;
-        self.failures += 1;
+        self.since_success.failures += 1;
     }
 
     /// Logs that no moments can be reserved, once. If the server cannot be reached, a worker's commits warn of that.
     fn check_outage(&mut self, error: sqlx::Error) -> Result<(), Error> {
-        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        let since = *self.since_success.failing_since.get_or_insert_with(Instant::now);
         if is_refusal(&error) {
             return Err(self.error(error.into()));
         }
@@ -200,14 +206,14 @@ impl RateReserver {
             return Err(self.error(Failure::Unreachable(self.outage_limit, Failure::from(error).to_string())));
         }
         match self.holder {
-            _ if self.is_outage_logged => return Ok(()),
+            _ if self.since_success.is_outage_logged => return Ok(()),
             Holder::Command => warn!(%error, "the ledger is unreachable; nothing is sent until it is back"),
-            Holder::Worker(_) if self.is_reached => {
+            Holder::Worker(_) if self.since_success.is_reached => {
                 warn!(%error, "the ledger gives no moments for requests (table rate); nothing is sent until it does");
             }
             Holder::Worker(_) => return Ok(()),
         }
-        self.is_outage_logged = true;
+        self.since_success.is_outage_logged = true;
         Ok(())
     }
 
@@ -233,10 +239,9 @@ impl RateReserver {
         let own = interval.as_secs_f64();
         let ahead = self.ahead();
         let lead = ahead - f64::from(burst.saturating_sub(1)) * own;
-        let sql = AssertSqlSafe(self.server.with_schema(TAKE_MOMENTS));
+        let query = self.query(TAKE_MOMENTS).bind(self.holder.worker()).bind(lead).bind(f64::from(count));
         let sent_at = Instant::now();
-        let query = sqlx::query(sql).persistent(false).bind(self.holder.worker()).bind(lead);
-        let row = query.bind(f64::from(count)).bind(own).bind(AHEAD_MAX).fetch_one(&mut connection).await?;
+        let row = query.bind(own).bind(AHEAD_MAX).fetch_one(&mut connection).await?;
         let (end, found, now, is_alive, workers): (Option<f64>, Option<f64>, f64, bool, i64) =
             (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4));
         let taken = match (end, is_alive) {
@@ -267,9 +272,8 @@ impl RateReserver {
         change: &mut impl FnMut(&StoredRate) -> NewRate,
     ) -> Result<Stored, sqlx::Error> {
         let mut connection = self.connect().await?;
-        let sql = AssertSqlSafe(self.server.with_schema(SELECT_RATE));
+        let query = self.query(SELECT_RATE).bind(self.holder.worker());
         let sent_at = Instant::now();
-        let query = sqlx::query(sql).persistent(false).bind(self.holder.worker());
         let Some(row) = query.fetch_optional(&mut connection).await? else {
             self.begin(&mut connection).await?;
             self.connection = Some(connection);
@@ -287,9 +291,7 @@ impl RateReserver {
         let new = change(&StoredRate { state, moment, seconds: now - began, reserved_until });
         self.interval = new.interval.as_secs_f64();
         let paused_until = new.paused_until.map_or(0.0, |moment| clock.server(moment));
-        let sql = AssertSqlSafe(self.server.with_schema(STORE_RATE));
-        let query =
-            sqlx::query(sql).persistent(false).bind(self.holder.worker()).bind(version).bind(new.state);
+        let query = self.query(STORE_RATE).bind(self.holder.worker()).bind(version).bind(new.state);
         let query = query.bind(began).bind(self.interval).bind(paused_until);
         let is_stored = query.execute(&mut connection).await?.rows_affected() > 0;
         self.connection = Some(connection);
@@ -301,16 +303,19 @@ impl RateReserver {
             Some(connection) => Ok(connection),
             None => {
                 let connection = self.server.options().connect().await?;
-                self.is_reached = true;
+                self.since_success.is_reached = true;
                 Ok(connection)
             }
         }
     }
 
     async fn begin(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let sql = AssertSqlSafe(self.server.with_schema(BEGIN_RATE));
-        sqlx::query(sql).persistent(false).bind(self.interval).execute(connection).await?;
+        self.query(BEGIN_RATE).bind(self.interval).execute(connection).await?;
         Ok(())
+    }
+
+    fn query(&self, sql: &str) -> Query<'static, Postgres, PgArguments> {
+        sqlx::query(AssertSqlSafe(self.server.with_schema(sql))).persistent(false)
     }
 
     /// How much ahead of the server's clock a moment must be at least, so that it has not passed when its answer arrives, in
@@ -320,7 +325,8 @@ impl RateReserver {
         LEAD + (answer - COVERED).max(0.0)
     }
 
-    /// Accepts an exchange in which the server's clock was read.
+    /// The clock after an exchange in which the server's clock was read: the one of the quickest recent exchange, unless
+    /// this exchange contradicts it.
     fn adjust(&mut self, sent_at: Instant, server_seconds: f64) -> Clock {
         let took = sent_at.elapsed();
         self.exchange = Some(average(self.exchange, took));
