@@ -15,12 +15,12 @@
 //! # Why these constants
 //!
 //! The goals contradict each other: to find a raised limit within five seconds, a higher rate has to be tried every
-//! few seconds; each attempt is rejected, and at most one request in a hundred may be. So a hold lasts until its
-//! accepted requests dilute the rejections to [`REJECTED_SHARE`], which is a little below that hundredth, and at
+//! few seconds; each attempt is refused, and at most one request in a hundred may be. So a hold lasts until its
+//! accepted requests dilute the refusals to [`REFUSED_SHARE`], which is a little below that hundredth, and at
 //! least [`HOLD_MIN_S`]. The growth after it takes 2 s to double the rate ([`Increase::Maintain`]), which makes 2.5 +
-//! 2 s. The growth begins so slowly (one hundredth in the first half second) that an unchanged limit rejects a rate
+//! 2 s. The growth begins so slowly (one hundredth in the first half second) that an unchanged limit refuses a rate
 //! that is only a few hundredths too high. If the server sends `Retry-After`, nothing may be sent for that long: at
-//! one second each, a rejection every five seconds would cost a fifth of the limit. A hold then lasts until pauses
+//! one second each, a refusal every five seconds would cost a fifth of the limit. A hold then lasts until pauses
 //! are [`PAUSED_SHARE`] of the time, and a raised limit is found correspondingly later, because both goals cannot be
 //! met at once. The held rate is [`TARGET_UTILIZATION`] of the limit. The rest allows for requests that the network
 //! delivers closer together, for late timers that are compensated ([`LATENESS_MAX_S`]), and for windows of the server
@@ -51,7 +51,7 @@ const INITIAL_RATE: f64 = 100.0;
 const MIN_RATE: f64 = 0.1;
 
 /// Slow start doubles the rate once in this many latencies, within these bounds in seconds. The overshoot is what is
-/// sent while the first rejection is on its way: a twentieth of what a limit per second allows in one second. Only a
+/// sent while the first refusal is on its way: a twentieth of what a limit per second allows in one second. Only a
 /// nearby server has a short round, and every server has a round of at least the lower bound.
 const ROUND_LATENCIES: f64 = 20.0;
 const ROUND_MIN_S: f64 = 0.005;
@@ -60,7 +60,7 @@ const ROUND_MAX_S: f64 = 0.1;
 /// The share of the limit at which the rate is held.
 const TARGET_UTILIZATION: f64 = 0.97;
 
-/// The share of the mean of two close bounds at which the rate is held: growth and rejection raise that mean, so the
+/// The share of the mean of two close bounds at which the rate is held: growth and refusal raise that mean, so the
 /// result is again [`TARGET_UTILIZATION`] of the limit.
 const TARGET_OF_BOUNDS: f64 = 0.985;
 
@@ -69,7 +69,7 @@ const TARGET_OF_BOUNDS: f64 = 0.985;
 /// measurement.
 const TARGET_OF_BUCKET: f64 = 0.995;
 
-/// After a pause of this length, requested by the server, a further rejection costs more than a somewhat lower rate.
+/// After a pause of this length, requested by the server, a further refusal costs more than a somewhat lower rate.
 const LONG_PAUSE: Duration = Duration::from_secs(4);
 const TARGET_AFTER_LONG_PAUSE: f64 = 0.9;
 
@@ -82,22 +82,22 @@ const HOLD_MIN_S: f64 = 2.5;
 /// The minimum time while the bounds of the limit are far apart.
 const HOLD_SEARCHING_S: f64 = 0.8;
 
-/// The maximum hold to dilute rejections. A limit that was halved while requests were in flight rejects many.
-const HOLD_MAX_FOR_REJECTIONS_S: f64 = 10.0;
+/// The maximum hold to dilute refusals. A limit that was halved while requests were in flight refuses many.
+const HOLD_MAX_FOR_REFUSALS_S: f64 = 10.0;
 
 /// The maximum hold to dilute pauses.
 const HOLD_MAX_FOR_PAUSES_S: f64 = 600.0;
 
-/// The share of requests that may be rejected in search of a higher limit.
-const REJECTED_SHARE: f64 = 0.006;
+/// The share of requests that may be refused in search of a higher limit.
+const REFUSED_SHARE: f64 = 0.006;
 
 /// The share of the time that may be spent in pauses requested by the server.
 const PAUSED_SHARE: f64 = 0.02;
 
-/// A limit per second rejects within this time, if at all; a rate accepted for longer is confirmed.
+/// A limit per second refuses within this time, if at all; a rate accepted for longer is confirmed.
 const CONFIRM_AFTER_S: f64 = 1.5;
 
-/// The share of a held rate that remains after one rejection.
+/// The share of a held rate that remains after one refusal.
 const BACKOFF_FACTOR: f64 = 0.96;
 
 /// If the server's window was empty at first and is full after this time, the limit is close to the held rate.
@@ -111,7 +111,7 @@ const WINDOW_SMALLER_S: f64 = 0.45;
 /// lateness of timers on a busy machine. It adds two hundredths to the requests of any second.
 const LATENESS_MAX_S: f64 = 0.02;
 
-/// The first pause after a rejection without `Retry-After`, doubled with each rejection at the end of a pause, and
+/// The first pause after a refusal without `Retry-After`, doubled with each refusal at the end of a pause, and
 /// the longest one. If a window is full for less than a tenth of a second, the pause ends soon after the window
 /// empties.
 const OWN_PAUSE_FIRST: Duration = Duration::from_millis(75);
@@ -127,7 +127,7 @@ const MEASURE_DOUBLING_MIN_S: f64 = 0.15;
 /// If at most this multiple was accepted in the longer one of two times, the limit is a limit per second.
 const SAME_BURST: f64 = 1.15;
 
-/// Minimum number of accepted requests before the first rejection; among fewer, a single late one is too large a
+/// Minimum number of accepted requests before the first refusal; among fewer, a single late one is too large a
 /// share.
 const MEASURE_MIN: f64 = 15.0;
 
@@ -224,7 +224,7 @@ pub(super) struct RateChange {
     pub(super) pause: Option<Duration>,
     /// The held rate, if it is to be reported.
     pub(super) held_rate: Option<f64>,
-    /// The share of requests that is rejected at random, if it is to be reported.
+    /// The share of requests that is refused at random, if it is to be reported.
     pub(super) random_share: Option<f64>,
 }
 
@@ -279,7 +279,7 @@ pub(super) struct AdaptiveRate {
     last_throttling: Option<ThrottleEvent>,
     /// A rate that was accepted for long enough; zero if none was.
     confirmed_rate: f64,
-    /// Number of successive rejections of held rates.
+    /// Number of successive refusals of held rates.
     consecutive_backoffs: u32,
     random: RandomThrottleDetector,
     unavailability: Unavailability,
@@ -328,30 +328,30 @@ enum Phase {
     Hold { from_s: f64, until_s: f64 },
 }
 
-/// A group of rejections: of requests that were in flight at the first one, and of later requests until the server
+/// A group of refusals: of requests that were in flight at the first one, and of later requests until the server
 /// accepts one again.
 #[derive(Clone, Serialize, Deserialize)]
 struct ThrottleEvent {
-    /// When the first rejected request was sent.
+    /// When the first refused request was sent.
     first_sent_s: f64,
     first_number: u64,
-    /// From when on requests were sent with the rejections known.
+    /// From when on requests were sent with the refusals known.
     known_s: f64,
-    /// The number of the first request that was sent after the rejections were known.
+    /// The number of the first request that was sent after the refusals were known.
     next_number: u64,
-    rejected: u64,
-    /// Number of rejections right after a pause.
+    refused: u64,
+    /// Number of refusals right after a pause.
     repeats: u32,
     resume_s: f64,
     had_retry_after: bool,
     /// The refill interval before the event.
     interval: RefillInterval,
     increase: Increase,
-    /// Whether the following rate was taken from a measurement: its rejection is then no sign of random throttling.
+    /// Whether the following rate was taken from a measurement: its refusal is then no sign of random throttling.
     was_measured: bool,
 }
 
-/// The choice of a rate after a rejection, until all workers have reported what they had sent before.
+/// The choice of a rate after a refusal, until all workers have reported what they had sent before.
 #[derive(Clone, Serialize, Deserialize)]
 struct Provisional {
     /// The rate before the choice.
@@ -361,7 +361,7 @@ struct Provisional {
     until_s: f64,
 }
 
-/// The interval from a pause to the next rejection, in which a token bucket was emptied: its time and its requests.
+/// The interval from a pause to the next refusal, in which a token bucket was emptied: its time and its requests.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct RefillInterval {
     seconds: f64,
@@ -510,7 +510,7 @@ impl AdaptiveRate {
         (self.timeline, self.reported_within_s) = (timeline, reported_within.as_secs_f64());
     }
 
-    /// Makes a provisional choice again: more is known of the requests before the rejection.
+    /// Makes a provisional choice again: more is known of the requests before the refusal.
     pub(super) fn choose_again(&mut self, now: Instant) {
         let Some(provisional) = self.provisional.take() else { return };
         let Provisional { before, first, retry_after, until_s } = &provisional;
@@ -696,17 +696,17 @@ impl AdaptiveRate {
         self.accepted.add(stamp.at_s, -1);
         let now_s = self.timeline.seconds_at(now);
         // With others on the same limit, refusals are caused by them, not by chance.
-        if retry_after.is_none() && self.courtesy.is_none() && self.random.is_random(now_s) {
+        if retry_after.is_none() && self.courtesy.is_none() && self.random.on_refused(now_s) {
             return None;
         }
         let mut pause = retry_after;
         match &mut self.last_throttling {
-            Some(last) if stamp.at_s < last.known_s => last.rejected += 1,
+            Some(last) if stamp.at_s < last.known_s => last.refused += 1,
             Some(last)
                 if stamp.number.saturating_sub(last.next_number) as f64 <= (self.rate / 100.0).max(1.0)
                     || retry_after.is_none() && stamp.at_s - last.first_sent_s < 1.0 =>
             {
-                last.rejected += 1;
+                last.refused += 1;
                 last.known_s = now_s.max(self.next_send_s);
                 last.next_number = self.sent;
                 last.repeats += 1;
@@ -750,7 +750,7 @@ impl AdaptiveRate {
         self.phase = Phase::Hold { from_s: last.resume_s, until_s: last.resume_s + hold_s };
     }
 
-    /// The rate to restore if the last rejections were random.
+    /// The rate to restore if the last refusals were random.
     fn rate_given_up_at_random(&mut self, stamp: RequestStamp, now_s: f64) -> Option<f64> {
         let last = self.last_throttling.as_ref().filter(|_| self.courtesy.is_none())?;
         let cycle = Cycle {
@@ -758,9 +758,9 @@ impl AdaptiveRate {
             was_held: matches!(self.phase, Phase::Hold { until_s, .. } if stamp.at_s <= until_s)
                 && !last.was_measured,
             requests: stamp.number.saturating_sub(last.first_number),
-            rejected: last.rejected,
+            refused: last.refused,
         };
-        self.random.on_rate_rejected(cycle, now_s)
+        self.random.on_rate_refused(cycle, now_s)
     }
 
     /// Chooses a new rate between the lower and the upper bound of the limit.
@@ -791,7 +791,7 @@ impl AdaptiveRate {
         let was_searching =
             self.last_throttling.as_ref().is_some_and(|last| last.increase == Increase::Search);
         let (rate, increase) = if at_s > until_s && (was_searching || interval.seconds >= CONFIRM_AFTER_S) {
-            // A higher rate was tried and rejected.
+            // A higher rate was tried and refused.
             let is_confirmed = interval.seconds >= CONFIRM_AFTER_S;
             self.confirmed_rate = if is_confirmed { self.rate_at(at_s - 1.0) } else { 0.0 };
             self.consecutive_backoffs = 0;
@@ -843,10 +843,10 @@ impl AdaptiveRate {
         (seconds < WINDOW_S).then(|| self.accepted.sum_between(from_s, at_s) / seconds.max(f64::MIN_POSITIVE))
     }
 
-    /// An upper bound of the limit, from the rejection of a request that was sent at this time.
+    /// An upper bound of the limit, from the refusal of a request that was sent at this time.
     fn upper_bound(&self, at_s: f64) -> f64 {
         let second = |before_s: f64| self.accepted.sum_between(at_s - before_s - 1.0, at_s - before_s);
-        // The two seconds before that count half, so that a server that rejects at random, or because of others, does
+        // The two seconds before that count half, so that a server that refuses at random, or because of others, does
         // not stop the run.
         let accepted = second(0.0).max(second(1.0).max(second(2.0)) / 2.0).max(1.0);
         let was_down = match self.availability {
@@ -887,8 +887,8 @@ impl AdaptiveRate {
         }
     }
 
-    /// The refill rate of a bucket that was equally full before the first rejection and before this one. Requests sent
-    /// after the rejected one do not count, although they may be in the same bin: at the first rejection, the rate may be
+    /// The refill rate of a bucket that was equally full before the first refusal and before this one. Requests sent
+    /// after the refused one do not count, although they may be in the same bin: at the first refusal, the rate may be
     /// so high that they are a tenth of all.
     fn bucket_rate(&self, first: &ThrottleEvent, second: RequestStamp) -> Option<f64> {
         // The numbers of the requests of several workers are not in the order in which they were sent.
@@ -959,7 +959,7 @@ impl AdaptiveRate {
             first_number: first.number,
             known_s: now_s.max(self.next_send_s),
             next_number: self.sent,
-            rejected: 1,
+            refused: 1,
             repeats: 0,
             resume_s: 0.0,
             had_retry_after: false,
@@ -1022,10 +1022,9 @@ impl ThrottleEvent {
             Increase::Approach => return HOLD_SEARCHING_S,
             Increase::Maintain => {}
         }
-        let for_rejections_s =
-            (self.rejected as f64 / (REJECTED_SHARE * rate)).min(HOLD_MAX_FOR_REJECTIONS_S);
+        let for_refusals_s = (self.refused as f64 / (REFUSED_SHARE * rate)).min(HOLD_MAX_FOR_REFUSALS_S);
         let paused_s = if self.had_retry_after { self.resume_s - self.first_sent_s } else { 0.0 };
-        HOLD_MIN_S.max(for_rejections_s).max((paused_s / PAUSED_SHARE).min(HOLD_MAX_FOR_PAUSES_S))
+        HOLD_MIN_S.max(for_refusals_s).max((paused_s / PAUSED_SHARE).min(HOLD_MAX_FOR_PAUSES_S))
     }
 }
 

@@ -123,9 +123,12 @@ impl RateLog {
     /// The pause that the last event begins, as far as this rate and the events show. Without it, this process would
     /// continue to send at its reserved moments until the report is stored.
     pub(super) fn pause_before_report(&self, rate: &AdaptiveRate, now: Instant) -> Option<Duration> {
-        let is_refusal = |event: &Event| matches!(event, Event::Response { response, .. } if response.signal != RateSignal::Accepted);
-        self.events.last().filter(|event| is_refusal(event))?;
-        self.replay(rate.clone(), now, now).changes.pop()?.change.pause
+        match self.events.last()? {
+            Event::Response { response, .. } if response.signal != RateSignal::Accepted => {
+                self.replay(rate.clone(), now, now).changes.pop()?.change.pause
+            }
+            _ => None,
+        }
     }
 
     /// Records that a request was abandoned without a response.
@@ -379,7 +382,7 @@ mod tests {
     /// The tolerance of a share: the effect of a window of one second, and of the requests that are reported later.
     const NOISE: f64 = 0.03;
 
-    /// This many rejections are allowed however few requests there are: each of the workers may be refused a few times
+    /// This many refusals are allowed however few requests there are: each of the workers may be refused a few times
     /// before it knows.
     const FEW: f64 = 12.0;
 
@@ -421,7 +424,7 @@ mod tests {
         assert!(mean >= 0.94, "{mean:.3}");
     }
 
-    /// A bucket hides its rate until two rejections, and the first requests of a nearby server are sent within a report's
+    /// A bucket hides its rate until two refusals, and the first requests of a nearby server are sent within a report's
     /// interval.
     #[test]
     fn workers_find_the_rate_of_a_bucket_in_spite_of_pauses() {

@@ -286,13 +286,13 @@ mod tests {
         for (kind, limit) in KINDS.into_iter().flat_map(|kind| [5.0, 20.0, 60.0].map(|limit| (kind, limit))) {
             for seed in 1..=20 {
                 let mut random = dice(seed);
-                let mut rejected = 0;
+                let mut refused = 0;
                 run(kind, 100.0, 60.0, |now_s, rate| {
                     let is_accepted = random() < limit / rate;
-                    rejected += u32::from(!is_accepted && now_s > 30.0);
+                    refused += u32::from(!is_accepted && now_s > 30.0);
                     is_accepted
                 });
-                assert!(rejected <= 30, "{kind:?} {limit} {seed}: {rejected} rejected in thirty seconds");
+                assert!(refused <= 30, "{kind:?} {limit} {seed}: {refused} refused in thirty seconds");
             }
         }
     }

@@ -190,7 +190,7 @@ fn run_with(server: &Server, new: impl FnOnce(Option<f64>, Instant) -> AdaptiveR
 /// The tolerance of a share: the effect of a window of one second or a jitter of a millisecond.
 pub(in crate::throttle) const NOISE: f64 = 0.02;
 
-/// This many rejections are allowed however few requests there are.
+/// This many refusals are allowed however few requests there are.
 pub(in crate::throttle) const FEW: f64 = 6.0;
 
 pub(in crate::throttle) const KINDS: [LimiterKind; 4] =
@@ -238,7 +238,7 @@ fn check(server: &Server, shares: [f64; 2], refused_at_most: f64, back: f64) {
     // harm. A bucket of one second's requests fills up in each pause, and it takes longer than the window to
     // detect that it drains faster than it refills: then the reported rate is too high, a known fault.
     let Some(held) = measured.held else {
-        // A raised limit admits so much that there seems to be none, until it rejects.
+        // A raised limit admits so much that there seems to be none, until it refuses.
         assert!(server.limits[1].1 > server.limits[0].1, "{details}");
         return;
     };
@@ -264,7 +264,7 @@ fn a_raised_limit_is_found_again() {
     }
 }
 
-/// Fewer requests dilute the rejections of the change itself less: at 25 a second two in a hundred.
+/// Fewer requests dilute the refusals of the change itself less: at 25 a second two in a hundred.
 #[test]
 fn a_halved_limit_is_found_again() {
     for server in servers(None, 0.5, 45.0) {
@@ -272,7 +272,7 @@ fn a_halved_limit_is_found_again() {
     }
 }
 
-/// Each rejection costs a second, including those of the search after the tenth second.
+/// Each refusal costs a second, including those of the search after the tenth second.
 #[test]
 fn requested_pauses_are_rare() {
     for server in servers(Some(1.0), 1.0, 80.0) {
@@ -291,11 +291,11 @@ fn a_raised_limit_is_found_again_in_spite_of_pauses() {
     }
 }
 
-/// Two rejections determine the rate of a bucket whose burst hides it, and each costs the pause that the server
+/// Two refusals determine the rate of a bucket whose burst hides it, and each costs the pause that the server
 /// requests: what is admitted in twelve seconds takes two more, and the rest of this bound allows for the unused
 /// hundredths.
 #[test]
-fn the_start_costs_two_rejections() {
+fn the_start_costs_two_refusals() {
     let kinds = [LimiterKind::Bucket(0.04), LimiterKind::Bucket(0.1), LimiterKind::Sliding];
     for (kind, limit) in kinds.into_iter().flat_map(|kind| [200.0, 500.0, 2000.0].map(|limit| (kind, limit)))
     {
@@ -378,7 +378,7 @@ fn others_are_hardly_refused_while_the_limit_is_found() {
     }
 }
 
-/// Random throttling does not lower the rate permanently. Detecting it takes some rejections, and so up to a
+/// Random throttling does not lower the rate permanently. Detecting it takes some refusals, and so up to a
 /// minute if they are frequent.
 #[test]
 fn random_throttling_is_no_limit() {
@@ -409,7 +409,7 @@ fn random_throttling_is_no_limit() {
 }
 
 /// If pauses are longer than the window, or nothing at all is admitted for a while, little is known about the
-/// limit; it is found nevertheless, with few rejections.
+/// limit; it is found nevertheless, with few refusals.
 #[test]
 fn the_limit_is_found_after_long_pauses_and_after_total_refusal() {
     for (retry_after, closed) in [(None, true), (Some(1.0), true), (Some(10.0), false), (Some(60.0), false)] {
@@ -424,7 +424,7 @@ fn the_limit_is_found_after_long_pauses_and_after_total_refusal() {
             let measured = run(&server);
             let share = measured.share_of(&server, 100.0, 300.0);
             let refused = measured.refused_between(100.0, 300.0);
-            // One rejection every few seconds is a large share at five requests a second.
+            // One refusal every few seconds is a large share at five requests a second.
             let allowed = 0.01 + 0.4 / limit;
             assert!(share >= 0.15 && refused <= allowed, "{server:?}: {share:.2}, refused {refused:.4}");
         }
@@ -521,9 +521,9 @@ impl OutageRun {
     }
 }
 
-/// If a higher rate was being tried when the outage began, the rejection comes when little has been accepted since.
+/// If a higher rate was being tried when the outage began, the refusal comes when little has been accepted since.
 #[test]
-fn a_rejection_soon_after_an_outage_does_not_halve_the_rate() {
+fn a_refusal_soon_after_an_outage_does_not_halve_the_rate() {
     let mut run = OutageRun::start();
     let held = run.adaptive.rate;
     while run.adaptive.rate_in_effect(run.now) < 0.98 * OutageRun::LIMIT {
@@ -538,7 +538,7 @@ fn a_rejection_soon_after_an_outage_does_not_halve_the_rate() {
 
 /// The previous throttling is then longer ago than requests are counted.
 #[test]
-fn a_rejection_of_a_held_rate_after_a_long_outage_or_a_long_wait_does_not_halve_the_rate() {
+fn a_refusal_of_a_held_rate_after_a_long_outage_or_a_long_wait_does_not_halve_the_rate() {
     let outage = |run: &mut OutageRun| run.outage(30);
     let no_rows = |run: &mut OutageRun| run.now += Duration::from_secs(30);
     for interrupt in [&outage as &dyn Fn(&mut OutageRun), &no_rows] {
