@@ -52,7 +52,9 @@ pub use self::{
     history_page::history_html,
     html::report_html,
     live_status::{LiveStatus, live_status_text, progress_line, progress_lines, watched_line, watched_lines},
-    mapping::{ColumnWarning, MappedField, column_warnings, mapped_fields, mapping_lines, unused_columns},
+    mapping::{
+        ColumnWarning, MappedField, column_warnings, mapped_fields, mapping_lines, short_name, unused_columns,
+    },
     plan::{AskedToReport, PlanSummary, PlanToReport, asking_words, plan_text},
     status::{Status, old_transaction_text, status_text, workers_text},
     summary::{
@@ -64,7 +66,7 @@ pub use self::{
     verification::{Verification, VerificationSummary, verification_table, verification_words},
 };
 use self::{
-    error_summary::summarize_errors,
+    error_summary::errors_of,
     format::rfc3339,
     headline::Standing,
     live_status::live_status,
@@ -73,10 +75,7 @@ use self::{
 use crate::{
     customer::Rescue,
     latency::Latencies,
-    ledger::{
-        ErrorGroup, Outcome, RunDetails, RunState, Sample, Setting, SettingOrigin, Tally, condensed,
-        sustained_rate,
-    },
+    ledger::{RunDetails, RunState, Sample, Setting, SettingOrigin, Tally, condensed, sustained_rate},
 };
 
 /// One run in detail.
@@ -96,8 +95,6 @@ pub struct Report<'a> {
     /// The first lines whose reference the API spells differently, with its spelling.
     respelled_lines: &'a [(u64, String)],
     errors: Vec<ErrorSummary>,
-    /// Rows without an id that are in none of the groups: a later run settled them, or there are too many kinds of
-    /// errors to list.
     errors_not_shown: u64,
     /// What each option that was not given would make of the invalid rows.
     rescue: Vec<RescueJson>,
@@ -184,20 +181,13 @@ impl<'a> Report<'a> {
         let exit_code = run.exit_code.and_then(|code| u8::try_from(code).ok());
         let end = End { state: run.state, exit_code, stop_reason: run.stop_reason.as_deref() };
         let summary = Summary::new(run.run, end, &run.source, &run.tally, &run.request_counts, elapsed);
-        // Rows that a current run has not settled yet are in progress, not errors.
-        let is_running = run.state == RunState::Running;
-        let is_wrong =
-            |outcome: Outcome| !(outcome.is_success() || is_running && outcome == Outcome::Pending);
-        let groups: Vec<ErrorGroup> =
-            groups.iter().filter(|group| is_wrong(group.outcome)).cloned().collect();
-        let grouped: u64 = groups.iter().map(|group| group.rows).sum();
-        let errors = summarize_errors(&groups, invalid, rescues);
+        let errors = errors_of(&run.tally, run.state == RunState::Running, groups, invalid, rescues);
         let live = heartbeat.as_ref().map(|heartbeat| live_status(run, heartbeat, now));
         let standing = Standing {
             command: &run.command,
             state: run.state,
             tally: &run.tally,
-            errors: &errors,
+            errors: &errors.list,
             characters: &invalid.characters,
             live: live.as_ref(),
             is_of_ledger: false,
@@ -216,13 +206,10 @@ impl<'a> Report<'a> {
             merchant_id: target.as_ref().map(|target| target.merchant_id.as_str()),
             started_at: rfc3339(run.started_at),
             ended_at: run.ended_at.map(rfc3339),
-            latency_ms: whole(samples).map_or_else(
-                || Percentiles::of(&Latencies::default()),
-                |all| Percentiles::of(&all.latencies),
-            ),
+            latency_ms: Percentiles::of(&condensed(samples, 1).pop().unwrap_or_default().latencies),
             respelled_lines: respelled,
-            errors_not_shown: run.tally.sum(is_wrong).saturating_sub(grouped),
-            errors,
+            errors: errors.list,
+            errors_not_shown: errors.rows_not_shown,
             rescue: rescue_list(rescues),
             live,
             samples: samples.iter().map(SampleJson::of).collect(),
@@ -232,13 +219,13 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// When the run began: `2026-11-28 07:12:31 UTC`.
+    fn began(&self) -> String {
+        self.started_at.replace('T', " ").replace('Z', " UTC")
+    }
+
     /// The options that were set explicitly.
     fn given(&self) -> impl Iterator<Item = &Setting> {
         self.options.iter().filter(|setting| setting.origin != SettingOrigin::Default)
     }
-}
-
-/// The whole run as a single sample.
-fn whole(samples: &[Sample]) -> Option<Sample> {
-    condensed(samples, 1).pop()
 }

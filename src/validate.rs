@@ -110,6 +110,13 @@ impl Findings {
         self.invalid == 0 && self.duplicates.rows == 0
     }
 
+    /// The groups of faults, those with the most rows first.
+    pub(crate) fn faults_by_rows(&self) -> Vec<(&(Option<Field>, Rule), &FaultGroup)> {
+        let mut groups: Vec<_> = self.faults.iter().collect();
+        groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.rows));
+        groups
+    }
+
     fn add_valid(&mut self, line: u64, occurrence: Occurrence, dropped: &[(Field, Rule)]) {
         if occurrence == Occurrence::Repeated {
             return self.add_duplicate(line);

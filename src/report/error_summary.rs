@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     customer::{Advice, CharacterKind, FaultReason, Field, FieldKind, InvalidCounts, Rescue, Rule, noun},
-    ledger::{ErrorGroup, Outcome, RowError},
+    ledger::{ErrorGroup, Outcome, RowError, Tally},
 };
 
 /// How many lines each group lists.
@@ -174,9 +174,35 @@ impl ErrorSummary {
     }
 }
 
-/// Summarizes the groups, the most frequent first.
-pub(super) fn summarize_errors(
+/// The errors of a run or of a ledger.
+pub(super) struct Errors {
+    /// The most frequent first.
+    pub(super) list: Vec<ErrorSummary>,
+    /// Rows without an id that are in none of the groups: a later run settled them, or there are too many kinds of errors
+    /// to list.
+    pub(super) rows_not_shown: u64,
+}
+
+/// The errors among the rows of `tally`. Rows that a current run has not settled yet are in progress, not errors.
+pub(super) fn errors_of(
+    tally: &Tally,
+    is_running: bool,
     groups: &[ErrorGroup],
+    invalid: &InvalidCounts,
+    rescues: &[Rescue],
+) -> Errors {
+    let is_wrong = |outcome: Outcome| !(outcome.is_success() || is_running && outcome == Outcome::Pending);
+    let groups = groups.iter().filter(|group| is_wrong(group.outcome));
+    let shown: u64 = groups.clone().map(|group| group.rows).sum();
+    Errors {
+        list: summarize_errors(groups, invalid, rescues),
+        rows_not_shown: tally.sum(is_wrong).saturating_sub(shown),
+    }
+}
+
+/// Summarizes the groups, the most frequent first.
+pub(super) fn summarize_errors<'a>(
+    groups: impl IntoIterator<Item = &'a ErrorGroup>,
     invalid: &InvalidCounts,
     rescues: &[Rescue],
 ) -> Vec<ErrorSummary> {
@@ -187,16 +213,9 @@ pub(super) fn summarize_errors(
             _ => errors.push(summary_of_group(group)),
         }
     }
-    for ((field, rule), (rows, mut first_lines)) in faults {
-        first_lines.sort_unstable();
-        first_lines.truncate(LINES_SHOWN);
-        let mut error = summary_of_fault((field, rule), rows, first_lines, (invalid, rescues));
-        if rule == Rule::Character.name() {
-            let kinds = Field::from_name(field).map(|field| invalid.characters.of(field)).unwrap_or_default();
-            error.characters = kinds.into_iter().map(|(kind, rows)| CharacterRows { kind, rows }).collect();
-        }
-        errors.push(error);
-    }
+    errors.extend(
+        faults.into_iter().map(|((field, code), rows)| summary_of_fault(field, code, rows, invalid, rescues)),
+    );
     errors.sort_by_key(|summary| std::cmp::Reverse(summary.rows));
     errors
 }
@@ -222,25 +241,33 @@ pub(super) fn error_lines(errors: &[ErrorSummary], most: usize, others_in: &str)
     text
 }
 
-/// The rows with each fault, by the names of its field and its rule: their number, and their first lines.
-type FaultRows<'a> = BTreeMap<(&'a str, &'a str), (u64, Vec<u64>)>;
+/// The rows with one fault.
+#[derive(Default)]
+struct FaultRows {
+    count: u64,
+    /// The first lines of each group, in any order.
+    lines: Vec<u64>,
+}
 
-/// Counts the faults of a group separately, because a row may have several.
-fn add_faults<'a>(group: &'a ErrorGroup, faults: &mut FaultRows<'a>) {
+/// Counts the faults of a group separately, because a row may have several. The names are those of field and rule.
+fn add_faults<'a>(group: &'a ErrorGroup, faults: &mut BTreeMap<(&'a str, &'a str), FaultRows>) {
     let fields = group.field.as_deref().unwrap_or_default().split(';');
     for fault in fields.zip(group.code.as_deref().unwrap_or_default().split(';')) {
-        let (rows, lines) = faults.entry(fault).or_default();
-        *rows += group.rows;
-        lines.extend(&group.first_lines);
+        let rows = faults.entry(fault).or_default();
+        rows.count += group.rows;
+        rows.lines.extend(&group.first_lines);
     }
 }
 
 fn summary_of_fault(
-    (field, code): (&str, &str),
-    rows: u64,
-    first_lines: Vec<u64>,
-    (invalid, rescues): (&InvalidCounts, &[Rescue]),
+    field: &str,
+    code: &str,
+    FaultRows { count: rows, lines: mut first_lines }: FaultRows,
+    invalid: &InvalidCounts,
+    rescues: &[Rescue],
 ) -> ErrorSummary {
+    first_lines.sort_unstable();
+    first_lines.truncate(LINES_SHOWN);
     let reason = FaultReason::from_names(field, code);
     let advice = match reason {
         Some(FaultReason::Broken(field, rule)) => invalid.advice(field, rule),
@@ -260,7 +287,13 @@ fn summary_of_fault(
             || "A rule is broken that this version does not know".into(),
             |reason| reason.to_string(),
         ),
-        characters: Vec::new(),
+        characters: match reason {
+            Some(FaultReason::Broken(Some(field), Rule::Character)) => {
+                let kinds = invalid.characters.of(field).into_iter();
+                kinds.map(|(kind, rows)| CharacterRows { kind, rows }).collect()
+            }
+            _ => Vec::new(),
+        },
         http_status: None,
         rows,
         first_lines,

@@ -41,7 +41,7 @@ pub(super) fn request_rate(per_second: f64) -> String {
     format!("{per_second} {noun} per second")
 }
 
-/// A name or a value for one line of text.
+/// A name or a value for one line of text. Each character without a shape is replaced by its code point.
 pub fn visible_text(name: &str) -> String {
     visible(name).into_owned()
 }
@@ -57,6 +57,11 @@ pub fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A line of a list of counts, each with its meaning: `  create              1,200   new to the ledger`.
+pub(super) fn count_line(word: &str, count: u64, meaning: &str) -> String {
+    format!("  {word:<10} {:>14}   {meaning}\n", grouped(count))
 }
 
 /// A rate per second, with a decimal if it is small.
@@ -77,6 +82,11 @@ pub fn time(duration: Duration) -> String {
         120..=7199 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
     }
+}
+
+/// A duration in seconds, to the millisecond, for JSON.
+pub(super) fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 /// `2020-03-17 14:16`, from UTC milliseconds.

@@ -1,6 +1,7 @@
 //! The report of a whole ledger: the customers by outcome, and all runs on one timeline.
 //!
-//! Each customer is counted once, however many runs have read it. Runs that `prune` has deleted are not on the timeline; their customers are in the counts.
+//! Each customer is counted once, however many runs have read it. Runs that `prune` has deleted are not on the timeline;
+//! their customers are in the counts.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -8,17 +9,17 @@ use serde::Serialize;
 
 use super::{
     LiveStatus,
-    error_summary::{ErrorSummary, summarize_errors},
-    format::{counted, date, grouped, requests, visible_text, wrapped},
+    error_summary::{ErrorSummary, errors_of},
+    format::{count_line, counted, date, grouped, requests, visible_text, wrapped},
     headline::Standing,
     live_status::live_status,
     rescue::{RescueJson, rescue_lines, rescue_list},
-    status::{RunJson, add_run, add_runs_heading, counts, outcome_words},
+    status::{RunJson, add_run, add_runs_heading, outcome_counts, outcome_words},
     text::add_errors,
 };
 use crate::{
     customer::Rescue,
-    ledger::{ErrorGroup, LedgerHistory, LedgerOverview, Outcome, RunRecord, RunState, Tally},
+    ledger::{LedgerHistory, LedgerOverview, Outcome, RunRecord, RunState, Tally},
 };
 
 /// How many runs a text or a page lists one by one: enough for a migration, or for a month of nightly runs.
@@ -52,6 +53,16 @@ pub struct History<'a> {
     pub(super) records: &'a [RunRecord],
 }
 
+/// The runs of a ledger as a text or a page lists them.
+pub(super) struct ListedRuns<'a> {
+    /// The first ones; all, if none is left out.
+    pub(super) first: &'a [RunRecord],
+    /// Those that are left out, of which only the totals are shown.
+    pub(super) between: &'a [RunRecord],
+    /// The latest.
+    pub(super) latest: &'a [RunRecord],
+}
+
 impl<'a> History<'a> {
     /// Builds the report of a ledger; `rescues` says what options would make of its invalid rows, `now` is in UTC
     /// milliseconds.
@@ -60,12 +71,7 @@ impl<'a> History<'a> {
         let LedgerOverview { target, runs, outcomes, heartbeat, .. } = overview;
         let last = runs.last();
         let is_running = last.is_some_and(|run| run.state == RunState::Running);
-        let is_wrong =
-            |outcome: Outcome| !(outcome.is_success() || is_running && outcome == Outcome::Pending);
-        let groups: Vec<ErrorGroup> =
-            groups.iter().filter(|group| is_wrong(group.outcome)).cloned().collect();
-        let shown: u64 = groups.iter().map(|group| group.rows).sum();
-        let errors = summarize_errors(&groups, invalid, rescues);
+        let errors = errors_of(outcomes, is_running, groups, invalid, rescues);
         let of_last = heartbeat.as_ref().zip(last).filter(|(heartbeat, last)| heartbeat.run == last.run);
         let live = of_last.map(|(heartbeat, last)| live_status(last, heartbeat, now));
         let headline = match last {
@@ -73,22 +79,25 @@ impl<'a> History<'a> {
             Some(last) if outcomes.rows() == 0 && last.state != RunState::Running => {
                 "No customer has been read yet.".into()
             }
-            Some(last) => {
-                let (command, state, live) = (last.command.as_str(), last.state, live.as_ref());
-                let characters = &invalid.characters;
-                let is_of_ledger = true;
-                Standing { command, state, tally: outcomes, errors: &errors, characters, live, is_of_ledger }
-                    .headline()
+            Some(last) => Standing {
+                command: &last.command,
+                state: last.state,
+                tally: outcomes,
+                errors: &errors.list,
+                characters: &invalid.characters,
+                live: live.as_ref(),
+                is_of_ledger: true,
             }
+            .headline(),
         };
         History {
             headline,
             base_url: target.as_ref().map(|target| target.base_url.as_str()),
             merchant_id: target.as_ref().map(|target| target.merchant_id.as_str()),
             rows: outcomes.rows(),
-            outcomes: counts(outcomes),
-            errors_not_shown: outcomes.sum(is_wrong).saturating_sub(shown),
-            errors,
+            outcomes: outcome_counts(outcomes),
+            errors: errors.list,
+            errors_not_shown: errors.rows_not_shown,
             rescue: rescue_list(rescues),
             runs: runs.iter().map(RunJson::of).collect(),
             live,
@@ -97,15 +106,15 @@ impl<'a> History<'a> {
         }
     }
 
-    /// The runs to list: the first ones, those left out, the latest.
-    pub(super) fn listed(&self) -> (&'a [RunRecord], &'a [RunRecord], &'a [RunRecord]) {
+    /// The runs to list.
+    pub(super) fn listed(&self) -> ListedRuns<'a> {
         let all = self.records;
         if all.len() <= RUNS_LISTED {
-            return (all, &[], &[]);
+            return ListedRuns { first: all, between: &[], latest: &[] };
         }
         let (first, rest) = all.split_at(FIRST_LISTED);
         let (between, latest) = rest.split_at(all.len() - RUNS_LISTED);
-        (first, between, latest)
+        ListedRuns { first, between, latest }
     }
 
     /// Whether a run is in progress.
@@ -158,12 +167,11 @@ pub fn history_text(history: &History<'_>) -> String {
         let _ = writeln!(text, "\nWhere the customers stand\n  {:<10} {:>14}", "rows", grouped(history.rows));
     }
     for outcome in Outcome::ALL.into_iter().filter(|outcome| history.tally.get(*outcome) > 0) {
-        let count = grouped(history.tally.get(outcome));
-        let _ = writeln!(text, "  {:<10} {count:>14}   {}", outcome.name(), outcome.explanation());
+        text.push_str(&count_line(outcome.name(), history.tally.get(outcome), outcome.explanation()));
     }
     add_errors(&history.errors, history.errors_not_shown, &mut text);
     text.push_str(&rescue_lines(&history.rescue, history.rows));
-    let (first, between, latest) = history.listed();
+    let ListedRuns { first, between, latest } = history.listed();
     if !first.is_empty() {
         add_runs_heading(&mut text);
     }

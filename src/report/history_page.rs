@@ -7,7 +7,7 @@ use askama::Template;
 use super::{
     format::{counted, date, grouped, requests},
     headline::is_open,
-    history::{History, together},
+    history::{History, ListedRuns, together},
     html::{
         ERRORS_SHOWN, OutcomeShare, Progress, ReasonCard, Tile, not_shown, outcome_shares, reasons, render,
         shares_of, state_class, tile_of,
@@ -67,7 +67,7 @@ struct ListedRun<'a> {
 pub fn history_html(history: &History<'_>, now: i64) -> Result<String, Error> {
     let is_running = history.is_running();
     let succeeded = history.tally.sum(Outcome::is_success);
-    let (first, between, latest) = history.listed();
+    let ListedRuns { first, between, latest } = history.listed();
     let between = (!between.is_empty()).then(|| RunsLine::Between(together(between)));
     let runs = first.iter().map(listed).chain(between).chain(latest.iter().map(listed));
     render(&Page {

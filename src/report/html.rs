@@ -118,7 +118,7 @@ pub fn report_html(report: &Report<'_>) -> Result<String, Error> {
         is_running: summary.state == RunState::Running,
         progress: report.live.as_ref().map(Progress::of),
         exit: summary.exit_code.and_then(exit_in_words),
-        began: report.started_at.replace('T', " ").replace('Z', " UTC"),
+        began: report.began(),
         took: time(elapsed(summary.elapsed_seconds)),
         tiles: tiles(report),
         outcomes: outcome_shares(report.tally, summary.state == RunState::Running),

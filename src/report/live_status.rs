@@ -65,18 +65,7 @@ impl LiveStatus {
             cause: live.cause.as_deref().map(str::to_owned),
         }
     }
-}
 
-/// The status of a run by its last heartbeat; `now` is in UTC milliseconds.
-pub(super) fn live_status(run: &RunRecord, last: &RecordedHeartbeat, now: i64) -> LiveStatus {
-    let RecordedHeartbeat { at, heartbeat, .. } = last;
-    let (tally, request_counts) = (run.tally, run.request_counts);
-    let snapshot = RunSnapshot { tally, request_counts, heartbeat: heartbeat.clone(), part: None };
-    let age = Duration::from_millis(u64::try_from(now.saturating_sub(*at)).unwrap_or_default());
-    LiveStatus::new(run.run, &snapshot, age)
-}
-
-impl LiveStatus {
     /// The progress in per cent, rounded down: 100 appears only at the end. `None` if the number of rows is unknown.
     pub(super) fn percent(&self) -> Option<u64> {
         let total = self.rows_expected.filter(|total| *total > 0)?;
@@ -109,6 +98,15 @@ impl LiveStatus {
             requests(self.in_flight)
         )
     }
+}
+
+/// The status of a run by its last heartbeat; `now` is in UTC milliseconds.
+pub(super) fn live_status(run: &RunRecord, last: &RecordedHeartbeat, now: i64) -> LiveStatus {
+    let RecordedHeartbeat { at, heartbeat, .. } = last;
+    let (tally, request_counts) = (run.tally, run.request_counts);
+    let snapshot = RunSnapshot { tally, request_counts, heartbeat: heartbeat.clone(), part: None };
+    let age = Duration::from_millis(u64::try_from(now.saturating_sub(*at)).unwrap_or_default());
+    LiveStatus::new(run.run, &snapshot, age)
 }
 
 /// The progress of a run, in lines of at most this width.

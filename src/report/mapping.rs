@@ -49,7 +49,7 @@ pub fn unused_columns(mapping: &Mapping) -> Vec<String> {
 }
 
 /// The name of a column, truncated if it is a text rather than a name.
-fn short(name: &str) -> String {
+pub fn short_name(name: &str) -> String {
     let shown = visible_text(name);
     match shown.char_indices().nth(NAME_MAX_CHARS) {
         None => shown,
@@ -60,13 +60,13 @@ fn short(name: &str) -> String {
 /// `FIELD ← COLUMN` for each field, and the columns that feed none; each line begins with two blanks.
 pub fn mapping_lines(mapping: &Mapping) -> String {
     let each = |(field, from): &(Field, MappedFrom)| match from {
-        MappedFrom::Column(name) => format!("{field} ← {}", short(name)),
+        MappedFrom::Column(name) => format!("{field} ← {}", short_name(name)),
         MappedFrom::Template(text) => format!("{field} ← {}", visible_text(text)),
         MappedFrom::Constant => format!("{field} ← --set"),
     };
     let mut lines = wrap_parts(&mapping.fields.iter().map(each).collect::<Vec<_>>(), WIDTH);
     let unused: Vec<String> =
-        mapping.unused.iter().take(SHOWN_MAX).map(|column| short(&column.name)).collect();
+        mapping.unused.iter().take(SHOWN_MAX).map(|column| short_name(&column.name)).collect();
     if !unused.is_empty() {
         let more = match mapping.unused.len() - unused.len() {
             0 => String::new(),

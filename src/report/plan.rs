@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use serde::Serialize;
 
 use super::{
-    format::{grouped, request_rate, requests, rows, time, visible_text},
+    format::{count_line, grouped, request_rate, requests, rows, seconds, time, visible_text},
     mapping::{MappedField, mapped_fields, unused_columns},
     rescue::{RescueJson, rescue_list},
     summary::{AdjustedRows, DroppedField, adjusted_list, changed_list, dropped_list},
@@ -41,7 +41,7 @@ pub struct PlanToReport<'a> {
     pub adjustments: &'a Adjustments,
     /// The rate of the import in requests per second; none without a limit.
     pub rate: Option<f64>,
-    /// Whether the import would send Updates.
+    /// The command that is planned: it decides whether Updates are sent.
     pub command: Command,
     /// The result of the lookups at the API, if there were any.
     pub asked: Option<AskedToReport<'a>>,
@@ -172,7 +172,8 @@ impl ShareJson {
         }
     }
 
-    /// `51.2 % (48.1 to 54.3 %)`; without the interval if the share is exact.
+    /// `51.2 % (95 % interval 48.1 to 54.3 %), about 512 of the rows to create (481 to 543)`; only the share and its rows if
+    /// it is exact.
     fn text(&self) -> String {
         let ShareJson { per_cent, per_cent_low, per_cent_high, rows, rows_low, rows_high } = self;
         if rows_low == rows_high {
@@ -206,7 +207,7 @@ impl AskedJson {
             requests: request_counts.requests,
             retries: request_counts.retries,
             throttled: request_counts.throttled,
-            elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
+            elapsed_seconds: seconds(elapsed),
         }
     }
 }
@@ -314,14 +315,14 @@ fn add_asked(of: &AskedToReport<'_>, plan: &Plan, text: &mut String) {
         grouped(request_counts.throttled),
     );
     let fields = field_words(&asked.fields);
-    for (word, count, explained) in [
+    for (word, count, meaning) in [
         ("new", asked.new, "the API does not have them".to_owned()),
         ("same", asked.same, "there already, same fields".into()),
         ("different", asked.different, format!("there already; they differ in {fields}")),
         ("unanswered", asked.unanswered, "no answer in all attempts".into()),
     ] {
         if count > 0 {
-            let _ = writeln!(text, "  {word:<10} {:>14}   {explained}", grouped(count));
+            text.push_str(&count_line(word, count, &meaning));
         }
     }
     for (words, count) in [("there already", asked.existing()), ("different", asked.different)] {
@@ -342,7 +343,7 @@ fn add_counts(plan: &Plan, text: &mut String) {
     let fields = field_words(&plan.fields);
     let outcomes: Vec<String> =
         plan.try_again.iter().map(|(outcome, rows)| format!("{outcome} {}", grouped(*rows))).collect();
-    for (word, count, explained) in [
+    for (word, count, meaning) in [
         ("create", plan.create, "new to the ledger".to_owned()),
         ("update", plan.update, format!("differ from the import: {fields}")),
         ("changed", plan.changed, format!("skipped without --update-changed: {fields}")),
@@ -354,7 +355,7 @@ fn add_counts(plan: &Plan, text: &mut String) {
         ("invalid", plan.findings.invalid(), "break a rule".into()),
     ] {
         if count > 0 {
-            let _ = writeln!(text, "  {word:<10} {:>14}   {explained}", grouped(count));
+            text.push_str(&count_line(word, count, &meaning));
         }
     }
 }

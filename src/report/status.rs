@@ -57,13 +57,12 @@ impl<'a> Status<'a> {
     /// The status of a ledger.
     pub fn new(ledger: &'a str, overview: &'a LedgerOverview, live: Option<LiveStatus>) -> Status<'a> {
         let LedgerOverview { target, runs, outcomes, workers, old_transaction, .. } = overview;
-        let (target, standing) = (target.as_ref(), outcomes);
         Status {
             ledger,
-            base_url: target.map(|target| target.base_url.as_str()),
-            merchant_id: target.map(|target| target.merchant_id.as_str()),
-            rows: standing.rows(),
-            outcomes: counts(standing),
+            base_url: target.as_ref().map(|target| target.base_url.as_str()),
+            merchant_id: target.as_ref().map(|target| target.merchant_id.as_str()),
+            rows: outcomes.rows(),
+            outcomes: outcome_counts(outcomes),
             runs: runs.iter().map(RunJson::of).collect(),
             live,
             workers,
@@ -84,7 +83,7 @@ impl<'a> RunJson<'a> {
             started_at: rfc3339(run.started_at),
             ended_at: run.ended_at.map(rfc3339),
             rows: run.tally.rows(),
-            outcomes: counts(&run.tally),
+            outcomes: outcome_counts(&run.tally),
             requests: run.request_counts.requests,
             retries: run.request_counts.retries,
             throttled: run.request_counts.throttled,
@@ -101,20 +100,20 @@ pub(super) fn outcome_words(tally: &Tally) -> String {
 }
 
 /// The number of rows by the name of their outcome, all ten.
-pub(super) fn counts(tally: &Tally) -> BTreeMap<&'static str, u64> {
+pub(super) fn outcome_counts(tally: &Tally) -> BTreeMap<&'static str, u64> {
     Outcome::ALL.map(|outcome| (outcome.name(), tally.get(outcome))).into()
 }
 
 /// The status of a ledger as text.
 pub fn status_text(ledger: &str, overview: &LedgerOverview) -> String {
-    let LedgerOverview { target, runs, outcomes: standing, .. } = overview;
+    let LedgerOverview { target, runs, outcomes, .. } = overview;
     let mut text = format!("Ledger  {}\n", visible_text(ledger));
     if let Some(Target { base_url, merchant_id }) = target {
         let _ = writeln!(text, "Target  {}, merchant {}", visible_text(base_url), visible_text(merchant_id));
     }
-    let _ = writeln!(text, "Rows    {} in the ledger", grouped(standing.rows()));
-    for outcome in Outcome::ALL.into_iter().filter(|outcome| standing.get(*outcome) > 0) {
-        let count = grouped(standing.get(outcome));
+    let _ = writeln!(text, "Rows    {} in the ledger", grouped(outcomes.rows()));
+    for outcome in Outcome::ALL.into_iter().filter(|outcome| outcomes.get(*outcome) > 0) {
+        let count = grouped(outcomes.get(outcome));
         let _ = writeln!(text, "        {:<10} {count:>13}   {}", outcome.name(), outcome.explanation());
     }
     if runs.is_empty() {

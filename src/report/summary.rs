@@ -9,9 +9,13 @@ use serde::Serialize;
 
 use super::{
     error_summary::{ErrorSummary, error_lines, summarize_errors},
-    format::{counted, first_lines, grouped, paragraph, rate, requests, rfc3339, rows, time, visible_text},
+    format::{
+        count_line, counted, first_lines, grouped, paragraph, rate, requests, rfc3339, rows, seconds, time,
+        visible_text,
+    },
     mapping::{MappedField, mapped_fields, unused_columns},
     rescue::{RescueJson, rescue_lines, rescue_list},
+    status::outcome_counts,
 };
 use crate::{
     customer::{Dropped, Field, FieldCounts, Rescue, Rule},
@@ -171,13 +175,13 @@ impl<'a> Summary<'a> {
             exit_code,
             source,
             rows: tally.rows(),
-            outcomes: Outcome::ALL.map(|outcome| (outcome.name(), tally.get(outcome))).into(),
+            outcomes: outcome_counts(tally),
             requests: request_counts.requests,
             retries: request_counts.retries,
             throttled: request_counts.throttled,
             pauses: None,
             held_rate: None,
-            elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
+            elapsed_seconds: seconds(elapsed),
             stop_reason,
             dropped: Vec::new(),
             reading: None,
@@ -236,8 +240,7 @@ pub fn run_table(summary: &Summary<'_>) -> String {
 pub(super) fn outcome_lines(summary: &Summary<'_>) -> String {
     let mut text = String::new();
     for outcome in Outcome::ALL.into_iter().filter(|outcome| summary.count(*outcome) > 0) {
-        let count = grouped(summary.count(outcome));
-        let _ = writeln!(text, "  {:<10} {count:>14}   {}", outcome.name(), outcome.explanation());
+        text.push_str(&count_line(outcome.name(), summary.count(outcome), outcome.explanation()));
     }
     let _ = writeln!(
         text,

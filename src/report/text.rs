@@ -36,8 +36,7 @@ pub fn report_text(report: &Report<'_>) -> String {
     if let (Some(base_url), Some(merchant)) = (report.base_url, report.merchant_id) {
         let _ = writeln!(text, "  target  {}, merchant {}", visible_text(base_url), visible_text(merchant));
     }
-    let began = report.started_at.replace('T', " ").replace('Z', " UTC");
-    let _ = writeln!(text, "  began   {began}\n");
+    let _ = writeln!(text, "  began   {}\n", report.began());
     text.push_str(&outcome_lines(summary));
     let Percentiles { p50, p95, p99 } = report.latency_ms;
     if p50.is_some() {

@@ -163,13 +163,6 @@ pub(super) fn add_findings(
     text.push_str(&paragraph(&remarks.collect::<Vec<_>>()));
 }
 
-/// The faults, those with the most rows first.
-fn by_count(findings: &Findings) -> Vec<(&(Option<Field>, Rule), &FaultGroup)> {
-    let mut groups: Vec<_> = findings.faults.iter().collect();
-    groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.rows));
-    groups
-}
-
 /// Which column feeds which field, and the warnings about columns.
 fn add_mapping(mapping: &Mapping, text: &mut String) {
     text.push_str(&mapping_lines(mapping));
@@ -194,7 +187,7 @@ pub(super) fn fault_list<'a>(findings: &'a Findings, rules: &Rules) -> Vec<Fault
             remedies,
         }
     };
-    by_count(findings).into_iter().map(fault).collect()
+    findings.faults_by_rows().into_iter().map(fault).collect()
 }
 
 fn remedies(group: &FaultGroup, rules: &Rules) -> Vec<RemedyRows> {
@@ -203,7 +196,7 @@ fn remedies(group: &FaultGroup, rules: &Rules) -> Vec<RemedyRows> {
 
 /// The faults and the duplicates as text.
 fn add_faults(findings: &Findings, rules: &Rules, text: &mut String) {
-    for ((field, rule), group) in by_count(findings) {
+    for ((field, rule), group) in findings.faults_by_rows() {
         let _ = writeln!(text, "\n{} {rule}: {}", field.map_or("record", Field::name), rows(group.rows));
         for FaultExample { line, seen } in &group.first {
             let _ = writeln!(text, "  line {line}: {seen}");

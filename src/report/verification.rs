@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use serde::Serialize;
 
 use super::{
-    AdjustedRows, adjusted_list, changed_list, format::wrapped, grouped, requests, rows, time, visible_text,
+    format::{count_line, grouped, requests, rows, seconds, time, visible_text, wrapped},
+    summary::{AdjustedRows, adjusted_list, changed_list},
 };
 use crate::{
     ledger::{RequestCounts, RunState},
@@ -90,7 +91,7 @@ impl<'a> VerificationSummary<'a> {
             requests: request_counts.requests,
             retries: request_counts.retries,
             throttled: request_counts.throttled,
-            elapsed_seconds: (verification.elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
+            elapsed_seconds: seconds(verification.elapsed),
             stop_reason,
             adjustments: adjusted_list(verification.adjustments),
         }
@@ -101,14 +102,14 @@ impl<'a> VerificationSummary<'a> {
 pub fn verification_table(verification: &Verification<'_>) -> String {
     let Verification { source, state, found, request_counts, .. } = *verification;
     let mut text = format!("\nVerify {}: {}\n\n", state.name(), visible_text(source));
-    for (word, count, explained) in [
+    for (word, count, meaning) in [
         ("same", found.same, "the API has what the file says"),
         ("different", found.different, "the API has something else"),
         ("missing", found.missing, "the API has no such customer"),
         ("unanswered", found.unanswered, "no answer in all attempts"),
     ] {
         if count > 0 || word == "same" {
-            let _ = writeln!(text, "  {word:<10} {:>14}   {explained}", grouped(count));
+            text.push_str(&count_line(word, count, meaning));
         }
     }
     let _ = write!(
