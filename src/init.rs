@@ -20,12 +20,12 @@ use self::{
     assignment::{Assigned, Candidate, Evidence, assign},
     format::{Format, find_format},
     profile::{Column, PhoneEvidence},
-    text::{quoted, shown},
+    text::quoted,
 };
 use crate::{
     customer::{Field, FieldKind, PhoneRegion},
     error::Error,
-    report::{counted, grouped, row_count, rows, time, visible_text},
+    report::{counted, grouped, row_count, rows, short_name, time, visible_text},
     source::{Encoding, HeadingMatch, Quote, RowCount, Source, SourceOptions, SourceSample, Table},
     validate::{Findings, validate},
 };
@@ -78,6 +78,16 @@ struct Line {
     state: State,
 }
 
+impl Line {
+    fn set(why: impl Into<String>, toml: impl Into<String>) -> Line {
+        Line { why: why.into(), toml: toml.into(), state: State::Set }
+    }
+
+    fn open(why: impl Into<String>, toml: impl Into<String>) -> Line {
+        Line { why: why.into(), toml: toml.into(), state: State::Open }
+    }
+}
+
 /// The proposed settings for a file.
 pub struct Proposal {
     head: Vec<String>,
@@ -106,12 +116,12 @@ pub fn propose(given: &Given) -> Result<Proposal, Error> {
     for field in Field::ALL {
         let of_field = &assigned[field as usize];
         if let Some((text, why)) = of_field.column.map(|chosen| set_column(field, &columns, chosen)) {
-            map.push(Line { why, toml: format!("{field}={text}"), state: State::Set });
+            map.push(Line::set(why, format!("{field}={text}")));
             options.read.map.push((field, text));
         } else if field.is_mandatory() {
             map.push(missing_column(field, &columns, &of_field.others));
         } else if field != Field::GetClientAuthToken && of_field.others.is_empty() {
-            map.push(open_line(format!("{field}: no column has this name or looks like it.")));
+            map.push(Line::open(format!("{field}: no column has this name or looks like it."), ""));
         }
         map.extend(other_columns(field, &columns, &of_field.others));
     }
@@ -143,10 +153,6 @@ pub fn propose(given: &Given) -> Result<Proposal, Error> {
     })
 }
 
-fn open_line(why: String) -> Line {
-    Line { why, toml: String::new(), state: State::Open }
-}
-
 /// Validates the sample with these settings.
 fn try_out(sample: &SourceSample, options: &SourceOptions, rows: u64) -> Result<Findings, Error> {
     let (findings, read) = validate(&mut sample.source(options, rows)?)?;
@@ -170,7 +176,7 @@ fn head(given: &Given, table: &Table, missing: &[Field], quote: Quote) -> Vec<St
         b',' => "comma".into(),
         b';' => "semicolon".into(),
         b'\t' => "tab".into(),
-        byte => shown(&char::from(byte).to_string()),
+        byte => short_name(&char::from(byte).to_string()),
     };
     let looked = match (table.count, table.is_whole) {
         (0, _) => "only the header, because there are no rows".into(),
@@ -235,7 +241,7 @@ fn set_column(field: Field, columns: &[Column], chosen: Candidate) -> (String, S
 }
 
 fn by_heading(field: Field, column: &Column, evidence: Evidence) -> String {
-    let name = shown(&column.name);
+    let name = short_name(&column.name);
     match evidence {
         Evidence::Heading(HeadingMatch::Own) if column.name == field.name() => {
             "the column with this name".into()
@@ -291,11 +297,11 @@ fn missing_column(field: Field, columns: &[Column], others: &[Candidate]) -> Lin
         why.push_str(&format!(
             " Column {} has a fitting name, but no setting can select it: two columns have this name, or it contains a \
              brace. Rename it in the file.",
-            shown(&column.name)
+            short_name(&column.name)
         ));
     }
     let toml = if others.is_empty() { format!("{field}=COLUMN") } else { String::new() };
-    Line { why, toml, state: State::Open }
+    Line::open(why, toml)
 }
 
 /// Whether the heading of a column is one of the field, but no setting can name the column.
@@ -303,19 +309,13 @@ fn is_unmappable(field: Field, column: &Column) -> bool {
     !column.is_mappable && column.names(field).is_some()
 }
 
-/// The line that lists other columns that may be meant.
+/// The lines of other columns that may be meant.
 fn other_columns(field: Field, columns: &[Column], others: &[Candidate]) -> Vec<Line> {
     let line = |other: &Candidate| {
         let column = &columns[other.at];
-        Line {
-            why: format!(
-                "{field}, not set: {}; {}.",
-                by_heading(field, column, other.evidence).replace("GUESSED from", "possible by"),
-                by_cells(field, column)
-            ),
-            toml: format!("{field}={}", column.name),
-            state: State::Open,
-        }
+        let heading = by_heading(field, column, other.evidence).replace("GUESSED from", "possible by");
+        let why = format!("{field}, not set: {heading}; {}.", by_cells(field, column));
+        Line::open(why, format!("{field}={}", column.name))
     };
     others.iter().map(line).collect()
 }
@@ -335,11 +335,10 @@ fn ignored(columns: &[Column], assigned: &[Assigned]) -> (Vec<String>, String) {
     let (mut listed, mut bytes, mut left) = (Vec::new(), 0, 0);
     for name in unused.filter(|name| !name.is_empty() && !name.starts_with('_')) {
         bytes += 6 * name.len() + 16;
-        if listed.contains(name) {
-        } else if bytes <= IGNORED_MAX_BYTES {
-            listed.push(name.clone());
-        } else {
-            left += 1;
+        match bytes {
+            _ if listed.contains(name) => {}
+            ..=IGNORED_MAX_BYTES => listed.push(name.clone()),
+            _ => left += 1,
         }
     }
     let mut why =
@@ -427,11 +426,8 @@ fn region(
 fn code_constant(assigned: &[Assigned], options: &SourceOptions) -> Option<Line> {
     let is_assigned = assigned[Field::MobileCountryCode as usize].column.is_some()
         || options.read.rules.phone_region.is_some();
-    (!is_assigned).then(|| Line {
-        why: "No column has the country code. The API uses 91 (India) if none is sent.".into(),
-        toml: "set = [\"mobile_country_code=91\"]".into(),
-        state: State::Open,
-    })
+    let why = "No column has the country code. The API uses 91 (India) if none is sent.";
+    (!is_assigned).then(|| Line::open(why, "set = [\"mobile_country_code=91\"]"))
 }
 
 /// A description of the sample as read with the proposed settings.
@@ -452,9 +448,8 @@ fn tried(findings: Option<&Findings>, missing: &[Field]) -> String {
         ));
     }
     if findings.invalid() > 0 {
-        let mut groups: Vec<_> = findings.faults.iter().collect();
-        groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.rows));
-        let each = groups.iter().take(5).map(|((field, rule), group)| {
+        let groups = findings.faults_by_rows().into_iter().take(5);
+        let each = groups.map(|((field, rule), group)| {
             format!("{} {rule} {}", field.map_or("record", Field::name), grouped(group.rows))
         });
         let each: Vec<String> = each.collect();
@@ -474,24 +469,23 @@ fn choices(findings: Option<&Findings>, ignore: &[String]) -> Vec<Line> {
             (_, count) => format!("{} of the invalid rows inspected would become valid", grouped(count)),
         }
     };
-    let open = |why: String, toml: &str| Line { why, toml: toml.into(), state: State::Open };
     let strict = if ignore.is_empty() { "" } else { " and is not listed under ignore" };
     vec![
-        open(
+        Line::open(
             format!(
                 "{}: an optional field that breaks a rule is left out.",
                 rescued("--drop-invalid-optional")
             ),
             "drop-invalid-optional = true",
         ),
-        open(
+        Line::open(
             format!(
                 "{}: the API decides about names, e-mail addresses and lengths. Try some of these rows in the sandbox first.",
                 rescued("--validation lenient")
             ),
             "validation = \"lenient\"",
         ),
-        open(
+        Line::open(
             format!(
                 "Refuse a file with a column that feeds no field{strict}, for example after a heading was renamed."
             ),
@@ -509,16 +503,15 @@ fn of_sending(total: Option<RowCount>) -> Vec<Line> {
             format!(" {} take {duration} at {DEFAULT_RATE}.", row_count(total))
         }
     };
-    let open = |why: String, toml: String| Line { why, toml, state: State::Open };
     vec![
-        open(
+        Line::open(
             format!("Requests per second, of any kind; the default is {DEFAULT_RATE}.{takes}"),
             format!("rate = {DEFAULT_RATE}"),
         ),
-        open("Your merchant id; import requires it.".into(), "merchant-id = \"your_merchant_id\"".into()),
-        open(
-            "The sandbox is the default. Production needs a ledger of its own.".into(),
-            "environment = \"production\"".into(),
+        Line::open("Your merchant id; import requires it.", "merchant-id = \"your_merchant_id\""),
+        Line::open(
+            "The sandbox is the default. Production needs a ledger of its own.",
+            "environment = \"production\"",
         ),
     ]
 }

@@ -1,7 +1,7 @@
 //! Determines the format of a file: encoding, quotes and delimiter, and which of these need a setting because they
 //! differ from the defaults.
 
-use super::{Given, Line, State, text::quoted};
+use super::{Given, Line, text::quoted};
 use crate::{
     error::Error,
     report::rows,
@@ -36,8 +36,7 @@ pub(super) fn find_format(sample: &SourceSample, given: &Given) -> Result<Format
         encoding: given.encoding.unwrap_or_default(),
         ..SourceOptions::default()
     };
-    let as_given = || "As given to init.".to_owned();
-    let set = |why: String, toml: String| Line { why, toml, state: State::Set };
+    const AS_GIVEN: &str = "As given to init.";
     let mut lines = Vec::new();
     let mut table = match sample.table(&options) {
         Ok(table) if given.encoding.is_some() || table.undecodable <= table.beyond_ascii => table,
@@ -61,25 +60,25 @@ pub(super) fn find_format(sample: &SourceSample, given: &Given) -> Result<Format
         Err(error) => return Err(error.into()),
     };
     if let Some(encoding) = given.encoding {
-        lines.push(set(as_given(), format!("encoding = {}", quoted(encoding.name()))));
+        lines.push(Line::set(AS_GIVEN, format!("encoding = {}", quoted(encoding.name()))));
     }
     if let Some(quote) = given.quote {
-        lines.push(set(as_given(), format!("quote = {}", quoted(&quote_text(quote)))));
+        lines.push(Line::set(AS_GIVEN, format!("quote = {}", quoted(&quote_text(quote)))));
     } else if is_in_other_quotes(&table.header) {
         options.quote = Quote::Char(OTHER_QUOTE);
         table = sample.table(&options)?;
-        let why = "Every heading is in these quotes.".to_owned();
-        lines.push(set(why, format!("quote = {}", quoted(&quote_text(options.quote)))));
+        let why = "Every heading is in these quotes.";
+        lines.push(Line::set(why, format!("quote = {}", quoted(&quote_text(options.quote)))));
     }
     if let Some(delimiter) = given.delimiter {
-        lines.push(set(as_given(), format!("delimiter = {}", quoted(&delimiter_text(delimiter)))));
+        lines.push(Line::set(AS_GIVEN, format!("delimiter = {}", quoted(&delimiter_text(delimiter)))));
     } else if !DETECTED.contains(&table.delimiter) {
         options.delimiter = Some(table.delimiter);
         let why = format!(
             "None of the delimiters that are detected splits the header; this one makes {} columns of it.",
             table.header.len()
         );
-        lines.push(set(why, format!("delimiter = {}", quoted(&delimiter_text(table.delimiter)))));
+        lines.push(Line::set(why, format!("delimiter = {}", quoted(&delimiter_text(table.delimiter)))));
     }
     Ok(Format { options, table, lines })
 }
@@ -97,14 +96,11 @@ fn decoded(sample: &SourceSample, options: &mut SourceOptions) -> Option<Table> 
 
 fn guessed_encoding(seen: &str, encoding: Encoding) -> Line {
     let name = encoding.name();
-    Line {
-        why: format!(
-            "GUESSED: {seen} bytes that are not UTF-8, and the text looks most like {name}. Compare some letters \
-             beyond A to Z with the original: in another encoding they are other letters."
-        ),
-        toml: format!("encoding = {}", quoted(name)),
-        state: State::Set,
-    }
+    let why = format!(
+        "GUESSED: {seen} bytes that are not UTF-8, and the text looks most like {name}. Compare some letters \
+         beyond A to Z with the original: in another encoding they are other letters."
+    );
+    Line::set(why, format!("encoding = {}", quoted(name)))
 }
 
 fn is_in_other_quotes(header: &[String]) -> bool {

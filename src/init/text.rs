@@ -5,16 +5,10 @@
 use std::fmt::Write as _;
 
 use super::{Line, Proposal, State};
-use crate::{
-    customer::is_invisible,
-    report::{visible_text, wrap_words},
-};
+use crate::{customer::is_invisible, report::wrap_words};
 
 /// Width of the comments.
 const WIDTH: usize = 100;
-
-/// The maximum length of a column name in a comment.
-const NAME_MAX_CHARS: usize = 60;
 
 /// The proposal as a settings file.
 pub fn proposal_toml(proposal: &Proposal) -> String {
@@ -62,15 +56,6 @@ fn section(text: &mut String, lines: &[Line]) {
 fn comment(text: &mut String, indent: &str, words: &str) {
     for line in wrap_words(words, WIDTH) {
         let _ = writeln!(text, "{indent}# {line}");
-    }
-}
-
-/// A column name for a comment.
-pub(super) fn shown(name: &str) -> String {
-    let shown = visible_text(name);
-    match shown.char_indices().nth(NAME_MAX_CHARS) {
-        None => shown,
-        Some((at, _)) => format!("{}…", &shown[..at]),
     }
 }
 
