@@ -87,6 +87,7 @@ enum Expectation {
 }
 
 impl Expectation {
+    /// The answer relied on, as text.
     fn words(self) -> Option<String> {
         Some(match self {
             Expectation::On(Meaning::Customer) => "a customer".into(),
@@ -101,12 +102,13 @@ impl Expectation {
         })
     }
 
-    fn holds(self, answer: &str, reading: Option<Meaning>) -> Option<bool> {
+    /// Whether an answer is the one relied on; `meaning` is that of the response, none without one.
+    fn holds(self, answer: &str, meaning: Option<Meaning>) -> Option<bool> {
         match self {
-            Expectation::On(meaning) => Some(reading == Some(meaning)),
-            Expectation::NoCustomer => Some(reading.is_some_and(|reading| reading != Meaning::Customer)),
+            Expectation::On(expected) => Some(meaning == Some(expected)),
+            Expectation::NoCustomer => Some(meaning.is_some_and(|meaning| meaning != Meaning::Customer)),
             Expectation::OneOf(facts) => Some(facts.contains(&answer)),
-            Expectation::Anything(_) => Some(reading.is_some()),
+            Expectation::Anything(_) => Some(meaning.is_some()),
             Expectation::Nothing | Expectation::Open => None,
         }
     }
@@ -168,22 +170,6 @@ pub async fn run(api: &Api, options: &Options<'_>) -> Result<Findings, ProbeFail
     let mut prober = Prober::new(api, options);
     prober.ask_all().await?;
     Ok(prober.findings())
-}
-
-impl Finding {
-    fn unasked() -> Finding {
-        Finding {
-            question: "",
-            asks: "",
-            request: None,
-            answer: String::new(),
-            message: None,
-            response_id: None,
-            relied_on: None,
-            is_open: false,
-            is_as_relied_on: None,
-        }
-    }
 }
 
 /// The part of an earlier probe's findings that is compared.

@@ -43,7 +43,8 @@ impl ParsedAnswer {
         let body = response.body.clone().unwrap_or_default();
         let info = body.get("error_info").and_then(Value::as_object);
         let of_info = |name| info.and_then(|info| text(info, name));
-        let codes = [of_info("code"), text(&body, "error_code"), text(&body, "status")];
+        let codes =
+            Codes { info: of_info("code"), error: text(&body, "error_code"), status: text(&body, "status") };
         let messages = ["developer_message", "user_message"]
             .map(of_info)
             .into_iter()
@@ -55,9 +56,9 @@ impl ParsedAnswer {
             _ if response.body.is_none() => format!("{} without JSON", response.status),
             _ => {
                 let mut words = vec![response.status.to_string()];
-                let top = codes[1].or(codes[2]);
+                let top = codes.error.or(codes.status);
                 words.extend(top.map(short));
-                words.extend(codes[0].filter(|code| Some(*code) != top).map(short));
+                words.extend(codes.info.filter(|code| Some(*code) != top).map(short));
                 words.join(" ")
             }
         };
@@ -82,19 +83,30 @@ impl ParsedAnswer {
     }
 }
 
+/// The codes of a response.
+struct Codes<'a> {
+    /// `error_info.code`.
+    info: Option<&'a str>,
+    /// `error_code`.
+    error: Option<&'a str>,
+    /// `status`, which a successful response may have too.
+    status: Option<&'a str>,
+}
+
 fn meaning(
     response: &ProbeResponse,
     body: &Map<String, Value>,
-    codes: &[Option<&str>],
+    codes: &Codes<'_>,
     message: Option<&str>,
 ) -> Meaning {
+    let Codes { info, error, status } = *codes;
     let is = |known: &[&str]| {
-        let mut codes = codes.iter().flatten();
+        let mut codes = [info, error, status].into_iter().flatten();
         codes.any(|code| known.iter().any(|known| known.eq_ignore_ascii_case(code)))
     };
     let says = |words: &str| message.is_some_and(|message| message.to_ascii_lowercase().contains(words));
-    let has_error = codes[..2].iter().flatten().next().is_some()
-        || codes[2].is_some_and(|status| status.to_ascii_lowercase().contains("error"));
+    let has_error = info.or(error).is_some()
+        || status.is_some_and(|status| status.to_ascii_lowercase().contains("error"));
     let is_success = (200..300).contains(&response.status);
     if is_success && !has_error && id(body).is_some() {
         return Meaning::Customer;

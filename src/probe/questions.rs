@@ -12,7 +12,7 @@ use super::{
     Expectation, Finding, Findings, Options, ProbeFailure,
     answer::{Meaning, ParsedAnswer, shape_of_id, shape_of_time, short},
 };
-use crate::api::{Api, KeyForm, ProbeRequest, send_probe};
+use crate::api::{Api, KeyForm, ProbeRequest, SentRequest, send_probe};
 
 const MOBILE: &str = "9900000001";
 const EMAIL: &str = "a@example.com";
@@ -35,9 +35,11 @@ const TIMES: [&str; 4] = [
     "9999-99-99T99:99:99+00:00",
 ];
 
-/// A finding without its question, and the parsed response.
+/// A request and its response.
 pub(super) struct ProbeAnswer {
-    pub(super) finding: Finding,
+    request: SentRequest,
+    response_id: Option<String>,
+    /// The parsed response, or why there is none.
     pub(super) reading: Result<ParsedAnswer, String>,
 }
 
@@ -174,7 +176,7 @@ impl Prober<'_> {
             retries_left = left;
             self.collect_rate_headers(&response.headers);
             let pause = response.retry_after.unwrap_or(Duration::from_secs(1)).min(PAUSE_MAX);
-            // Waits for the pause that the API requested.
+            // The first tick comes after the pause that the API requested.
             interval_at(Instant::now() + pause, PAUSE_MAX).tick().await;
         };
         match &response {
@@ -192,11 +194,7 @@ impl Prober<'_> {
         let response_id = response.as_ref().ok().and_then(|response| response.response_id.clone());
         let reading = response.map(|response| ParsedAnswer::of(&response));
         self.customers.extend(reading.as_ref().ok().and_then(ParsedAnswer::id).map(str::to_owned));
-        let message = reading.as_ref().ok().and_then(|reading| reading.message.clone());
-        Ok(ProbeAnswer {
-            finding: Finding { request: Some(sent), message, response_id, ..Finding::unasked() },
-            reading,
-        })
+        Ok(ProbeAnswer { request: sent, response_id, reading })
     }
 
     fn collect_rate_headers(&mut self, names: &[String]) {
@@ -228,24 +226,35 @@ impl Prober<'_> {
         answer: &str,
         heard: &ProbeAnswer,
     ) {
-        let meaning = heard.reading.as_ref().ok().map(|reading| reading.meaning);
+        let reading = heard.reading.as_ref().ok();
         // A fact may be any text from the API.
         let answer = short(answer);
         self.questions.push(Finding {
             question,
             asks,
+            request: Some(heard.request.clone()),
+            message: reading.and_then(|reading| reading.message.clone()),
+            response_id: heard.response_id.clone(),
             relied_on: relied.words(),
             is_open: matches!(relied, Expectation::Open),
-            is_as_relied_on: relied.holds(&answer, meaning),
+            is_as_relied_on: relied.holds(&answer, reading.map(|reading| reading.meaning)),
             answer,
-            ..heard.finding.clone()
         });
     }
 
     /// Records a question without a request of its own.
     fn record_unasked(&mut self, question: &'static str, asks: &'static str, answer: &str) {
-        let answer = answer.to_owned();
-        self.questions.push(Finding { question, asks, answer, is_open: true, ..Finding::unasked() });
+        self.questions.push(Finding {
+            question,
+            asks,
+            request: None,
+            answer: answer.to_owned(),
+            message: None,
+            response_id: None,
+            relied_on: None,
+            is_open: true,
+            is_as_relied_on: None,
+        });
     }
 
     /// The merchant id with the case of its letters swapped; none if it has no letters.
