@@ -90,7 +90,7 @@ const BACKLOG: u32 = 1024;
 #[derive(Debug)]
 pub struct Simulator {
     address: SocketAddr,
-    memory: Arc<SharedState>,
+    shared: Arc<SharedState>,
     listener_state: watch::Sender<ListenerState>,
     acceptor: JoinSet<()>,
 }
@@ -107,16 +107,15 @@ impl Simulator {
     /// Binds the address and serves until stopped or dropped.
     ///
     /// # Errors
-    ///
-    /// The address cannot be bound.
+    /// If the address cannot be bound.
     pub async fn start(options: Options) -> io::Result<Simulator> {
         let listener = bind(options.listen)?.listen(BACKLOG)?;
         let address = listener.local_addr()?;
-        let memory = Arc::new(SharedState::new(options.seed, Behavior::new(&options)));
+        let shared = Arc::new(SharedState::new(options.seed, Behavior::new(&options)));
         let (listener_state, seen) = watch::channel(ListenerState::Open);
         let mut acceptor = JoinSet::new();
-        acceptor.spawn(accept(listener, address, Arc::clone(&memory), seen));
-        Ok(Simulator { address, memory, listener_state, acceptor })
+        acceptor.spawn(accept(listener, address, Arc::clone(&shared), seen));
+        Ok(Simulator { address, shared, listener_state, acceptor })
     }
 
     /// The bound address, with its actual port.
@@ -126,12 +125,12 @@ impl Simulator {
 
     /// The journal of all requests and their effects.
     pub fn journal(&self) -> Journal {
-        Journal(Arc::clone(&self.memory))
+        Journal(Arc::clone(&self.shared))
     }
 
     /// Changes the behavior from the next request on. The closure must not use the journal: both are behind one lock.
     pub fn reconfigure(&self, change: impl FnOnce(&mut Behavior)) {
-        let mut state = self.memory.state();
+        let mut state = self.shared.state();
         change(&mut state.behavior);
         let refuse = state.behavior.outage == Some(Outage::Refuse);
         // Still under the lock, so that of two changes the later one also takes effect last.
@@ -173,14 +172,14 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
 async fn accept(
     mut listener: TcpListener,
     address: SocketAddr,
-    memory: Arc<SharedState>,
+    shared: Arc<SharedState>,
     mut listener_state: watch::Receiver<ListenerState>,
 ) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             _ = listener_state.wait_for(|listener_state| *listener_state != ListenerState::Open) => {}
-            never = accept_connections(&listener, &memory, &mut connections) => match never {},
+            never = accept_connections(&listener, &shared, &mut connections) => match never {},
         }
         // A server that is down has no connections. They are closed first; those that wait to be accepted are closed with
         // the listener.
@@ -198,15 +197,15 @@ async fn accept(
 
 async fn accept_connections(
     listener: &TcpListener,
-    memory: &Arc<SharedState>,
+    shared: &Arc<SharedState>,
     connections: &mut JoinSet<()>,
 ) -> Infallible {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    memory.state().connections += 1;
-                    connections.spawn(serve_connection(stream, Arc::clone(memory)));
+                    shared.state().connections += 1;
+                    connections.spawn(serve_connection(stream, Arc::clone(shared)));
                 }
                 // Most likely out of file descriptors: wait for some connections to end.
                 Err(_) => sleep(Duration::from_millis(10)).await,
@@ -218,10 +217,10 @@ async fn accept_connections(
 }
 
 /// Serves one connection until either side closes it.
-async fn serve_connection(stream: TcpStream, memory: Arc<SharedState>) {
+async fn serve_connection(stream: TcpStream, shared: Arc<SharedState>) {
     // Without it, small responses wait for acknowledgements; a failure to set it costs only time.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(|request| serve(&memory, request));
+    let service = service_fn(|request| serve(&shared, request));
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     if (&mut connection).await.is_err_and(|error| error.is_user()) {
         // Caused by `Cut`: the client must see a reset, not an orderly end.
@@ -242,16 +241,16 @@ enum End {
     Hang,
 }
 
-async fn serve(memory: &SharedState, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Cut> {
-    let _in_flight = memory.enter();
+async fn serve(shared: &SharedState, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Cut> {
+    let _in_flight = shared.enter();
     let (head, body) = request.into_parts();
     let body = read(body).await?;
     let mut call = Call::read(&head, body.as_deref());
-    let mut admission = admit(&mut memory.state(), &mut call);
+    let mut admission = admit(&mut shared.state(), &mut call);
     if !admission.fate.works_first {
         pause(admission.fate.latency).await;
     }
-    let end = finish(&mut memory.state(), call, &mut admission);
+    let end = finish(&mut shared.state(), call, &mut admission);
     if admission.fate.works_first {
         pause(admission.fate.latency).await;
     }
@@ -290,25 +289,25 @@ async fn pause(latency: Duration) {
 struct Admission {
     number: u64,
     entry: Option<usize>,
-    /// How the request ends, if it was rejected.
-    rejected: Option<End>,
+    /// How the request ends, if it was refused.
+    refused: Option<End>,
     reference: Arc<str>,
     attempt: u32,
     fate: Fate,
 }
 
-/// Counts a request, rejects it or numbers its attempt, and draws its fate.
+/// Counts a request, refuses it or numbers its attempt, and draws its fate.
 fn admit(state: &mut ServerState, call: &mut Call<'_>) -> Admission {
     // Read under the lock, so that the entries of the journal are in order.
     let at = Instant::now();
     let number = state.count(call.endpoint);
-    let rejected = reject_early(state, call, number, at);
-    let (reference, attempt) = if rejected.is_some() || call.name.is_empty() {
+    let refused = refuse_early(state, call, number, at);
+    let (reference, attempt) = if refused.is_some() || call.name.is_empty() {
         (Arc::from(call.name.as_ref()), 0)
     } else {
         state.merchant(&call.merchant).attempt(call.endpoint, &call.name)
     };
-    let fate = if rejected.is_some() {
+    let fate = if refused.is_some() {
         Fate::default()
     } else {
         let fate = Fate::of(&state.behavior, state.seed, call.endpoint, &reference, attempt);
@@ -318,11 +317,11 @@ fn admit(state: &mut ServerState, call: &mut Call<'_>) -> Admission {
         let reference = Arc::clone(&reference);
         Entry { at, endpoint: call.endpoint, reference, attempt, status: None, fault: fate.fault }
     });
-    Admission { number, entry, rejected, reference, attempt, fate }
+    Admission { number, entry, refused, reference, attempt, fate }
 }
 
-/// Rejects a request before it reaches the API, in the order of the systems in front of it.
-fn reject_early(state: &mut ServerState, call: &mut Call<'_>, number: u64, now: Instant) -> Option<End> {
+/// Refuses a request before it reaches the API, in the order of the systems in front of it.
+fn refuse_early(state: &mut ServerState, call: &mut Call<'_>, number: u64, now: Instant) -> Option<End> {
     let writes = call.endpoint != Endpoint::Get;
     // An outage of writes does not affect Get.
     let outage = state.behavior.outage.filter(|outage| writes || !outage.spares_get());
@@ -344,7 +343,7 @@ fn reject_early(state: &mut ServerState, call: &mut Call<'_>, number: u64, now: 
     Some(End::Answer(answer))
 }
 
-/// Rejects a caller by its address, credentials and headers, before the request itself is read.
+/// Refuses a caller by its address, credentials and headers, before the request itself is read.
 fn refuse_caller(state: &ServerState, call: &mut Call<'_>, number: u64) -> Option<Answer> {
     let profile = state.behavior.profile;
     let refusal = if state.behavior.forbidden {
@@ -366,9 +365,9 @@ fn accepts(behavior: &Behavior, key: Option<&str>) -> bool {
     !behavior.key_revoked && behavior.api_key.as_ref().map_or(!key.starts_with("wrong"), |ours| ours == key)
 }
 
-/// Performs the call, unless the request was rejected or a fault prevents it, and records how it ended.
+/// Performs the call, unless the request was refused or a fault prevents it, and records how it ended.
 fn finish(state: &mut ServerState, call: Call<'_>, admission: &mut Admission) -> End {
-    let end = match (admission.rejected.take(), admission.fate.fault) {
+    let end = match (admission.refused.take(), admission.fate.fault) {
         (Some(end), _) => end,
         (None, None) => End::Answer(work(state, call, admission)),
         (None, Some(fault)) => fail(state, call, admission, fault),

@@ -97,7 +97,7 @@ pub(super) const GARBAGE: Answer =
     Answer::fixed(StatusCode::OK, JSON, b"{\"id\":\"cst_\xff\x00\",\"object\":\"custo");
 
 /// How the API words a refusal of one row; all three members may be null.
-pub(super) const REJECTIONS: [&str; 3] = [
+pub(super) const ROW_REFUSALS: [&str; 3] = [
     r#"{"status":"invalid_request_error","error_code":"INVALID_INPUT","error_message":"Invalid mobile number."}"#,
     r#"{"status":"Bad Request","error_code":"MISSING_MANDATORY_PARAMETER","error_message":"A mandatory parameter is missing."}"#,
     r#"{"status":null,"error_code":null,"error_message":null}"#,
@@ -155,9 +155,9 @@ impl Answer {
     }
 
     /// A refusal of one row, in one of the wordings.
-    pub(super) fn rejection(choice: u64) -> Answer {
-        let choice = choice % REJECTIONS.len() as u64;
-        Answer::json(StatusCode::BAD_REQUEST, REJECTIONS[choice as usize])
+    pub(super) fn row_refusal(choice: u64) -> Answer {
+        let choice = choice % ROW_REFUSALS.len() as u64;
+        Answer::json(StatusCode::BAD_REQUEST, ROW_REFUSALS[choice as usize])
     }
 
     pub(super) fn flood() -> Answer {

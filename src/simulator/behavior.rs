@@ -256,8 +256,7 @@ impl FromStr for Fault {
 /// Parses `KIND=PROBABILITY`, as in `http500=0.1`.
 ///
 /// # Errors
-///
-/// If the kind is unknown or P is not a probability.
+/// If there is no such fault, or the number is not from 0 to 1.
 pub fn parse_fault(text: &str) -> Result<(Fault, f64), String> {
     let Some((kind, probability)) = text.split_once('=') else {
         let known = KINDS.map(|(name, _)| name).join(", ");
@@ -396,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_reference_is_rejected_at_every_attempt() {
+    fn a_refused_reference_is_refused_at_every_attempt() {
         let behavior = Behavior::new(&Options { faults: vec![(Fault::Reject, 0.5)], ..Options::default() });
         let of = |reference: &str, attempt| Fate::of(&behavior, 1, Endpoint::Create, reference, attempt);
         for n in 0..50 {

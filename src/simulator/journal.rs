@@ -35,7 +35,7 @@ pub struct Entry {
     pub endpoint: Endpoint,
     /// The reference of the request; for a known customer id, that of the customer.
     pub reference: Arc<str>,
-    /// The number of the attempt for this reference, from 1; 0 if the request was rejected before it was numbered
+    /// The number of the attempt for this reference, from 1; 0 if the request was refused before it was numbered
     /// (429, wrong key, outage, unknown path).
     pub attempt: u32,
     /// The status of the response; `None` if there was none, or not yet.
@@ -50,17 +50,17 @@ impl Journal {
         self.0.state().by_endpoint.iter().sum()
     }
 
-    /// Create requests, including rejected ones.
+    /// Create requests, including refused ones.
     pub fn creates(&self) -> u64 {
         self.count(Endpoint::Create)
     }
 
-    /// Get requests, including rejected ones.
+    /// Get requests, including refused ones.
     pub fn gets(&self) -> u64 {
         self.count(Endpoint::Get)
     }
 
-    /// Update requests, including rejected ones.
+    /// Update requests, including refused ones.
     pub fn updates(&self) -> u64 {
         self.count(Endpoint::Update)
     }
@@ -131,7 +131,7 @@ impl SharedState {
             behavior,
             merchants: HashMap::new(),
             busy_until: None,
-            account: LimiterState::default(),
+            limiter_state: LimiterState::default(),
             by_endpoint: [0; 4],
             throttled: 0,
             connections: 0,
@@ -177,8 +177,7 @@ pub(super) struct ServerState {
     merchants: HashMap<Box<str>, Merchant>,
     /// When the server will have finished the work for all admitted requests.
     busy_until: Option<Instant>,
-    /// State of the rate limit.
-    account: LimiterState,
+    limiter_state: LimiterState,
     /// Requests by endpoint.
     by_endpoint: [u64; 4],
     throttled: u64,
@@ -215,7 +214,7 @@ impl ServerState {
     /// Whether the rate limit admits one more request.
     pub(super) fn has_room(&mut self, now: Instant) -> bool {
         let Behavior { rate_limit, limiter, .. } = self.behavior;
-        rate_limit.is_none_or(|limit| self.account.has_room(limiter, f64::from(limit), now))
+        rate_limit.is_none_or(|limit| self.limiter_state.has_room(limiter, f64::from(limit), now))
     }
 
     /// How long one more request waits for the work on the others.

@@ -1,6 +1,6 @@
 //! The rate limiters that servers use: sliding window, fixed window and token bucket.
 //!
-//! Rejected requests do not count, or a client that is too fast would never be admitted again. A changed limit applies from
+//! Refused requests do not count, or a client that is too fast would never be admitted again. A changed limit applies from
 //! the next request on.
 
 use std::{
@@ -26,7 +26,9 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) struct LimiterState {
     /// When the requests of the window were admitted.
     admitted_at: VecDeque<Instant>,
-    window: Option<Instant>,
+    /// When the first of the fixed windows began.
+    first_window: Option<Instant>,
+    /// The tokens in the bucket after the last request, and when that was.
     tokens: Option<(f64, Instant)>,
 }
 
@@ -36,7 +38,7 @@ impl LimiterState {
         match limiter {
             Limiter::Sliding => self.has_room_since(now.checked_sub(SECOND), limit, now),
             Limiter::Fixed => {
-                let first = *self.window.get_or_insert(now);
+                let first = *self.first_window.get_or_insert(now);
                 let into = (now - first).subsec_nanos();
                 let begin = now - Duration::from_nanos(into.into());
                 self.has_room_since(begin.checked_sub(Duration::from_nanos(1)), limit, now)
@@ -52,6 +54,7 @@ impl LimiterState {
         }
     }
 
+    /// Admits and counts a request in the window that begins after `gone`.
     fn has_room_since(&mut self, gone: Option<Instant>, limit: f64, now: Instant) -> bool {
         while let (Some(first), Some(gone)) = (self.admitted_at.front(), gone)
             && *first <= gone

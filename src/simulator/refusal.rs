@@ -90,7 +90,7 @@ impl Refusal {
             Refusal::AccessDenied => answer::ACCESS_DENIED,
             Refusal::BadOrigin(number) => Answer::bad_origin(number),
             Refusal::Duplicate => answer::DUPLICATE,
-            Refusal::Row(choice) => Answer::rejection(choice),
+            Refusal::Row(choice) => Answer::row_refusal(choice),
         }
     }
 
@@ -187,7 +187,7 @@ fn bad_origin() -> Answer {
 /// The reference page's wordings of a row's fault, with `error_info` as far as it is known; the last one has none.
 fn row(choice: u64) -> Answer {
     const WRONG: StatusCode = StatusCode::BAD_REQUEST;
-    match choice % answer::REJECTIONS.len() as u64 {
+    match choice % answer::ROW_REFUSALS.len() as u64 {
         0 => {
             let message = "Invalid mobile number.";
             let info = Info { code: "INVALID_INPUT", user: message, developer: message };
@@ -203,7 +203,7 @@ fn row(choice: u64) -> Answer {
                 None,
             )
         }
-        _ => Answer::rejection(choice),
+        _ => Answer::row_refusal(choice),
     }
 }
 

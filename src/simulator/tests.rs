@@ -627,7 +627,7 @@ async fn a_500_and_a_timeout_leave_half_of_the_customers_behind() {
     assert!((5..=35).contains(&late), "{late}");
     // The clients have disconnected, so no request is in flight, and one more is the only one.
     let gone = async {
-        while simulator.memory.in_flight() > 0 {
+        while simulator.shared.in_flight() > 0 {
             sleep(Duration::from_millis(5)).await;
         }
     };
