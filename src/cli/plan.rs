@@ -39,6 +39,12 @@ pub(super) fn plan(args: &args::Plan, guard: &SignalGuard) -> Result<u8, Error> 
     runtime()?.block_on(run(args, &ledger, &mut display, guard))
 }
 
+/// The lookups of `--ask`.
+struct Asking {
+    ask: Ask,
+    target: Target,
+}
+
 /// The API's answers, and how the lookups ended.
 struct Answers {
     asked: Asked,
@@ -56,7 +62,8 @@ async fn run(
 ) -> Result<u8, Error> {
     let recorded = recorded_maps(ledger).await;
     let mut source = Source::open(&SourceOptions { recorded, ..source_options(&args.input)? })?;
-    let asking = args.ask.map(|ask| Ok::<_, Error>((ask, find_target(&args.target)?))).transpose()?;
+    let find = |ask| Ok::<_, Error>(Asking { ask, target: find_target(&args.target)? });
+    let asking = args.ask.map(find).transpose()?;
     let command = if args.update_changed { Command::ImportAndUpdate } else { Command::Import };
     let requested = requested_target(&args.target)?;
     warn_of_identity(&source);
@@ -70,17 +77,17 @@ async fn run(
     let (name, mapping) = (source.name().to_owned(), source.mapping().clone());
     let expect_rows = expected_rows(&args.input.read, &source);
     let (rules, adjustments, tried) = (source.rules().clone(), source.adjustments(), source.try_options());
-    // Without --ask nobody is asked, and no target is needed.
-    let names = LogNames::new(&name, asking.as_ref().map(|(_, target)| target), ledger);
+    // Without --ask, no target is needed.
+    let names = LogNames::new(&name, asking.as_ref().map(|asking| &asking.target), ledger);
     names.log_begin("plan");
     let (mut plan, read, answers) = match asking {
         None => {
             let (plan, read) = plan::plan(&mut forecast, source.stream()?).await?;
             (plan, read, None)
         }
-        Some((ask, target)) => {
+        Some(asking) => {
             let (plan, answers) =
-                ask_api(args, (ask, target), source, (ledger, &mut forecast), display, guard).await?;
+                ask_api(args, asking, source, ledger, &mut forecast, display, guard).await?;
             (plan, Ok(()), Some(answers))
         }
     };
@@ -146,9 +153,10 @@ fn log_end(names: &LogNames, exit_code: u8, planned: &PlanToReport<'_>) {
 /// Plans the source and looks rows up at the API.
 async fn ask_api(
     args: &args::Plan,
-    (ask, target): (Ask, Target),
+    Asking { ask, target }: Asking,
     source: Source,
-    (ledger, forecast): (&Location, &mut Forecast),
+    ledger: &Location,
+    forecast: &mut Forecast,
     display: &mut ProgressDisplay,
     guard: &SignalGuard,
 ) -> Result<(Plan, Answers), Error> {
