@@ -95,10 +95,11 @@
 //! repeated after a disconnect), **parameters** of statements, the **worker** (the process that writes) and its **lease**.
 //!
 //! *Sending.* **request**, **response**, **reply**: what is sent, the bytes that come back, and the result of the
-//! exchange. **body**: a request's form, and a response's JSON. **proxy**: a server that requests go through, on the
-//! **route** to the API. **key**: the merchant's secret. **TLS**: trust and certificates. **cause**: why there is no
-//! response. **attempts**: the requests for one row. **classification**: what a reply says about the service and the
-//! rate. **verdict**: what to do after a reply. **lookup**: a Get; **asking**: lookups of rows that `plan` finds new.
+//! exchange. **answer**: what a response says, other than a customer. **body**: a request's form, and a response's JSON.
+//! **proxy**: a server that requests go through, on the **route** to the API. **key**: the merchant's secret. **TLS**:
+//! trust and certificates. **cause**: why there is no response. **attempts**: the requests for one row.
+//! **classification**: what a reply says about the service and the rate. **verdict**: what to do after a reply.
+//! **lookup**: a Get; **asking**: lookups of rows that `plan` finds new.
 //! **endpoint**: who responds at the URL. **throttle**: **circuit breaker**, **adaptive rate** and **concurrency
 //! limit**, with the **user rate** (the fixed one of `--rate`), the **shared rate** of several workers (each has a
 //! **rate log** of what it has not reported), **random throttling** (refusals that do not depend on the rate) and

@@ -90,7 +90,7 @@ pub struct Created {
     pub is_clock_known: bool,
 }
 
-/// A response without a customer.
+/// What a response without a customer says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
