@@ -143,7 +143,7 @@ pub(super) struct Classification {
 
 impl Classification {
     pub(super) fn is_throttled(self) -> bool {
-        matches!(self.service, ServiceSignal::Throttled | ServiceSignal::Refused)
+        matches!(self.service, ServiceSignal::Throttled | ServiceSignal::RefusedByProxy)
     }
 
     pub(super) fn is_success(self) -> bool {
@@ -153,7 +153,7 @@ impl Classification {
 
 /// Reads a reply once, for everything except the row.
 pub(super) fn classify(reply: &Reply) -> Classification {
-    use ServiceSignal::{Down, Refused, Throttled, Up};
+    use ServiceSignal::{Down, RefusedByProxy, Throttled, Up};
     let (service, may_have_landed) = match reply {
         Reply::Customer(_) => (Up, true),
         Reply::NotSent(_) | Reply::ProxyLogin(_) => (Down, false),
@@ -181,8 +181,8 @@ pub(super) fn classify(reply: &Reply) -> Classification {
         return Classification { service: Throttled, rate, may_have_landed };
     }
     if answer.meaning == Meaning::NotPassedOn {
-        let rate = RateSignal::Refused { retry_after };
-        return Classification { service: Refused, rate, may_have_landed: false };
+        let rate = RateSignal::RefusedByProxy { retry_after };
+        return Classification { service: RefusedByProxy, rate, may_have_landed: false };
     }
     let is_unavailable = answer.status == 503 || answer.status >= 500 && retry_after.is_some();
     let rate = if is_unavailable { RateSignal::Unavailable { retry_after } } else { RateSignal::Accepted };
@@ -757,7 +757,7 @@ mod tests {
     #[test]
     fn a_reply_is_classified_line_by_line() {
         use RateSignal::Accepted;
-        use ServiceSignal::{Down, Refused, Throttled, Up};
+        use ServiceSignal::{Down, RefusedByProxy, Throttled, Up};
         let throttled = |retry_after| RateSignal::Throttled { retry_after };
         let pause = Some(std::time::Duration::from_secs(9));
         let asking_for = |status, seconds| Answer {
@@ -804,8 +804,8 @@ mod tests {
             (foreign(502), Down, Accepted, true),
             (foreign(503), Down, unavailable(None), true),
             (Reply::Foreign(asking_for(503, 9)), Down, unavailable(pause), true),
-            (page(9), Refused, RateSignal::Refused { retry_after: pause }, false),
-            (page(0), Refused, RateSignal::Refused { retry_after: None }, false),
+            (page(9), RefusedByProxy, RateSignal::RefusedByProxy { retry_after: pause }, false),
+            (page(0), RefusedByProxy, RateSignal::RefusedByProxy { retry_after: None }, false),
         ] {
             let expected = Classification { service, rate, may_have_landed };
             assert_eq!(classify(&reply), expected, "{reply:?}");

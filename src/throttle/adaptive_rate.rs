@@ -184,7 +184,7 @@ pub(crate) enum RateSignal {
         retry_after: Option<Duration>,
     },
     /// 503 of a proxy that did not pass the request on: either it throttles, or the service is down.
-    Refused {
+    RefusedByProxy {
         /// The wait that the server requests, if it requests one.
         retry_after: Option<Duration>,
     },
@@ -200,7 +200,7 @@ impl RateSignal {
     pub(super) fn retry_after(self) -> Option<Duration> {
         match self {
             RateSignal::Throttled { retry_after }
-            | RateSignal::Refused { retry_after }
+            | RateSignal::RefusedByProxy { retry_after }
             | RateSignal::Unavailable { retry_after } => retry_after,
             RateSignal::Accepted => None,
         }
@@ -595,17 +595,17 @@ impl AdaptiveRate {
                 None
             }
             RateSignal::Throttled { .. } => self.on_throttled(stamp, retry_after, now),
-            RateSignal::Refused { .. } | RateSignal::Unavailable { .. } if is_limit => {
+            RateSignal::RefusedByProxy { .. } | RateSignal::Unavailable { .. } if is_limit => {
                 self.on_503(stamp, retry_after, now)
             }
-            RateSignal::Refused { .. } | RateSignal::Unavailable { .. } => retry_after,
+            RateSignal::RefusedByProxy { .. } | RateSignal::Unavailable { .. } => retry_after,
         }
     }
 
     fn is_limit_of_503(&mut self, stamp: RequestStamp, signal: RateSignal, now_s: f64) -> bool {
         let kind = match signal {
             RateSignal::Accepted | RateSignal::Throttled { .. } => Kind::Other,
-            RateSignal::Refused { .. } => Kind::Refused,
+            RateSignal::RefusedByProxy { .. } => Kind::RefusedByProxy,
             RateSignal::Unavailable { .. } => Kind::Unavailable,
         };
         let sent = Sent { number: stamp.number, next_number: self.sent, now_s };

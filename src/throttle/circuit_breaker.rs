@@ -62,7 +62,7 @@ pub(crate) enum ServiceSignal {
     /// The service responds that there are too many requests.
     Throttled,
     /// A proxy does not pass requests on: there are too many, or the service is down.
-    Refused,
+    RefusedByProxy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,7 +238,7 @@ impl CircuitBreaker {
                 self.reads_succeed = !class.is_write() && (has_closed || self.reads_succeed);
             }
             ServiceSignal::Throttled => self.service.on_throttled(now),
-            ServiceSignal::Refused => {
+            ServiceSignal::RefusedByProxy => {
                 self.service.on_throttled(now);
                 // A rate limit would let some requests through.
                 if self.service.failing_since.is_some_and(|since| now - since >= REFUSED_MAX) {
@@ -464,7 +464,7 @@ mod tests {
         let mut breaker = breaker();
         let refuse = |breaker: &mut Breaker, at| {
             let admitted = go(breaker, WRITE, at);
-            breaker.on_result(admitted, ServiceSignal::Refused, at);
+            breaker.on_result(admitted, ServiceSignal::RefusedByProxy, at);
         };
         for _ in 0..20 {
             refuse(&mut breaker, now);

@@ -98,7 +98,7 @@ impl Counts {
 pub(super) enum Kind {
     Other,
     /// 503 of a proxy.
-    Refused,
+    RefusedByProxy,
     /// 503 of the service.
     Unavailable,
 }
@@ -135,7 +135,7 @@ impl Unavailability {
         self.average += (f64::from(u8::from(is_503)) - self.average) / AVERAGE_WINDOW;
         let was_unrelated = matches!(self.stage, Stage::Unrelated { .. });
         self.stage = match self.stage {
-            Stage::Few if kind == Kind::Refused => Stage::limit(sent.now_s),
+            Stage::Few if kind == Kind::RefusedByProxy => Stage::limit(sent.now_s),
             _ => self.next_stage(is_503, sent, rate),
         };
         match self.stage {
@@ -260,7 +260,7 @@ mod tests {
         f64::from(accepted) / (seconds / 2.0)
     }
 
-    const KINDS: [Kind; 2] = [Kind::Refused, Kind::Unavailable];
+    const KINDS: [Kind; 2] = [Kind::RefusedByProxy, Kind::Unavailable];
 
     /// A number between zero and one.
     fn dice(mut state: u64) -> impl FnMut() -> f64 {
