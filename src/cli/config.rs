@@ -373,7 +373,7 @@ fn text(command: &Command, resolved: &ResolvedSettings, environment: &Environmen
         lines.push(Line {
             heading: "Of other commands".into(),
             key: setting.key.clone(),
-            value: joined(setting.values.iter()),
+            value: shown_values(setting.values.iter()),
             origin: SettingOrigin::Named(format!(
                 "line {}, for {}",
                 setting.line,
@@ -412,7 +412,7 @@ fn line_of_option(key: &str, arg: &Arg, matches: &ArgMatches, layer: &[LayeredVa
     let value = match matches.get_raw(id) {
         // A repeatable flag: its value is its count.
         Some(_) if matches!(arg.get_action(), ArgAction::Count) => matches.get_count(id).to_string(),
-        Some(values) => joined(values),
+        Some(values) => shown_values(values),
         None => default_in_help(arg),
     };
     // A variable of the environment may have a password in it.
@@ -458,7 +458,8 @@ fn line_of_proxy(matches: &ArgMatches, environment: &Environment) -> Result<Line
     Ok(Line { heading: "Target".into(), key: "Proxy".into(), value, origin: origin.into() })
 }
 
-fn joined<'a>(values: impl Iterator<Item = impl AsRef<OsStr> + 'a>) -> String {
+/// Values for the output of `config` and for the ledger, without passwords.
+fn shown_values<'a>(values: impl Iterator<Item = impl AsRef<OsStr> + 'a>) -> String {
     values
         .map(|value| strip_controls_and_password(&value.as_ref().to_string_lossy()))
         .collect::<Vec<_>>()

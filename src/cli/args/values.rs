@@ -161,7 +161,7 @@ pub(super) fn null_marker(text: &str) -> Result<String, String> {
     }
 }
 
-/// A number of rows.
+/// A number, of rows or other things.
 pub(super) fn count(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "give a number from 0".into())
 }
