@@ -47,7 +47,10 @@ use serde::Serialize;
 
 pub use self::{
     error_summary::ErrorSummary,
-    format::{counted, date, grouped, requests, row_count, rows, time, visible_text, wrap_parts, wrap_words},
+    format::{
+        counted, date, grouped, requests, rfc3339, row_count, rows, time, visible_text, wrap_parts,
+        wrap_words,
+    },
     history::{History, history_text},
     history_page::history_html,
     html::report_html,
@@ -67,7 +70,6 @@ pub use self::{
 };
 use self::{
     error_summary::errors_of,
-    format::rfc3339,
     headline::Standing,
     live_status::live_status,
     rescue::{RescueJson, rescue_list},

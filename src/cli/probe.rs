@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::Error,
     probe::{self, Change, EarlierProbe, Finding, Findings},
-    report::{counted, visible_text},
+    report::{counted, rfc3339, visible_text},
 };
 
 /// The content of `--output`.
@@ -71,7 +71,7 @@ pub(super) fn probe(args: &args::Probe) -> Result<u8, Error> {
         let record = Record {
             version: env!("CARGO_PKG_VERSION"),
             base_url: &base_url,
-            asked_at: timestamp(began),
+            asked_at: rfc3339(began),
             findings: &findings,
             changes,
         };
@@ -84,11 +84,6 @@ pub(super) fn probe(args: &args::Probe) -> Result<u8, Error> {
     }
     let is_as_expected = findings.differing().next().is_none() && changes.as_ref().is_none_or(Vec::is_empty);
     Ok(if is_as_expected { code::OK } else { code::ROWS_LEFT })
-}
-
-fn timestamp(milliseconds: i64) -> String {
-    let since = std::time::Duration::from_millis(milliseconds.unsigned_abs());
-    humantime::format_rfc3339_seconds(std::time::SystemTime::UNIX_EPOCH + since).to_string()
 }
 
 fn read_earlier(path: &PathBuf) -> Result<EarlierProbe, Error> {

@@ -97,7 +97,7 @@ pub fn date(milliseconds: i64) -> String {
 
 /// A time as `2020-03-17T14:16:31Z`, from UTC milliseconds. Clamped to four-digit years, because another program may have
 /// written any number into the ledger.
-pub(super) fn rfc3339(milliseconds: i64) -> String {
+pub fn rfc3339(milliseconds: i64) -> String {
     const LAST: u64 = 253_402_300_799_000;
     let since = Duration::from_millis(u64::try_from(milliseconds).unwrap_or_default().min(LAST));
     humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + since).to_string()
