@@ -45,16 +45,21 @@ const BEYOND_SAMPLES_MAX: Duration = Duration::from_secs(15 * 60);
 
 impl RunRecord {
     /// How long the run lasted, or has lasted at `now` (UTC milliseconds). The samples are timed by the monotonic
-    /// clock, so they are right if the wall clock was set during the run. `None` for a crashed run: the ledger records
-    /// only when the next run detected the crash.
+    /// clock, so they are right if the wall clock was set during the run. `None` for a crashed run.
     pub fn duration(&self, now: i64) -> Option<Duration> {
-        let until = match self.state {
-            RunState::Running => now,
-            _ => self.ended_at.filter(|_| self.exit_code.is_some())?,
-        };
-        let by_clock = Duration::from_millis(until.saturating_sub(self.started_at).max(0).unsigned_abs());
+        let by_clock =
+            Duration::from_millis(self.end(now)?.saturating_sub(self.started_at).max(0).unsigned_abs());
         let was_set = |seen: &Duration| by_clock < *seen || by_clock > *seen + BEYOND_SAMPLES_MAX;
         Some(self.sampled.filter(was_set).unwrap_or(by_clock))
+    }
+
+    /// When the run ended, or `now` while it is in progress (UTC milliseconds). `None` for a crashed run: the ledger
+    /// records only when the next run detected the crash.
+    pub fn end(&self, now: i64) -> Option<i64> {
+        match self.state {
+            RunState::Running => Some(now),
+            _ => self.ended_at.filter(|_| self.exit_code.is_some()),
+        }
     }
 }
 

@@ -36,8 +36,7 @@ impl RunTimeline {
     /// The timeline of the runs of a ledger that has imported `succeeded` customers. `None` for fewer than two runs,
     /// or if all took place at one moment. `now` is in UTC milliseconds.
     pub(super) fn of(runs: &[RunRecord], succeeded: u64, now: i64) -> Option<RunTimeline> {
-        let mut times: Vec<RunTimes> =
-            runs.iter().map(|run| RunTimes { began: run.started_at, ended: end(run, now) }).collect();
+        let mut times: Vec<RunTimes> = runs.iter().map(|run| times_of(run, now)).collect();
         RunTimes::correct(&mut times, now);
         let from = times.first().filter(|_| runs.len() > 1)?.began;
         let to = times.last()?.ended;
@@ -73,13 +72,10 @@ impl RunTimeline {
     }
 }
 
-/// When a run ended. For a crashed run only its beginning is known.
-fn end(run: &RunRecord, now: i64) -> i64 {
-    let end = match run.state {
-        RunState::Running => Some(now),
-        _ => run.ended_at.filter(|_| run.exit_code.is_some()),
-    };
-    end.unwrap_or(run.started_at).max(run.started_at)
+/// When a run began and ended. Of a crashed run, only the beginning is known.
+fn times_of(run: &RunRecord, now: i64) -> RunTimes {
+    let began = run.started_at;
+    RunTimes { began, ended: run.end(now).unwrap_or(began).max(began) }
 }
 
 /// Customers that no earlier run had found at the API.
