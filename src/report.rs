@@ -54,7 +54,7 @@ pub use self::{
     history::{History, history_text},
     history_page::history_html,
     html::report_html,
-    live_status::{LiveStatus, live_status_text, progress_line, progress_lines, watched_line, watched_lines},
+    live_status::{LiveRun, LiveStatus, progress_line, progress_lines},
     mapping::{
         ColumnWarning, MappedField, column_warnings, mapped_fields, mapping_lines, short_name, unused_columns,
     },
@@ -71,7 +71,6 @@ pub use self::{
 use self::{
     error_summary::errors_of,
     headline::Standing,
-    live_status::live_status,
     rescue::{RescueJson, rescue_list},
 };
 use crate::{
@@ -184,7 +183,7 @@ impl<'a> Report<'a> {
         let end = End { state: run.state, exit_code, stop_reason: run.stop_reason.as_deref() };
         let summary = Summary::new(run.run, end, &run.source, &run.tally, &run.request_counts, elapsed);
         let errors = errors_of(&run.tally, run.state == RunState::Running, groups, invalid, rescues);
-        let live = heartbeat.as_ref().map(|heartbeat| live_status(run, heartbeat, now));
+        let live = heartbeat.as_ref().map(|last| LiveRun::new(run, last, now).status());
         let standing = Standing {
             command: &run.command,
             state: run.state,

@@ -22,12 +22,9 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{Heartbeat, Location, Reader, RunRecord, RunState},
-    report::{
-        LiveStatus, Status, live_status_text, old_transaction_text, status_text, visible_text, watched_line,
-        watched_lines, workers_text,
-    },
-    run::{RunSnapshot, Signal},
+    ledger::{Location, Reader},
+    report::{LiveRun, Status, old_transaction_text, status_text, visible_text, workers_text},
+    run::Signal,
 };
 
 /// The interval at which the ledger is polled; a run writes its heartbeat about once a second.
@@ -53,35 +50,20 @@ pub(super) fn status(args: &args::Status, guard: &SignalGuard) -> Result<u8, Err
 
 fn show(ledger: &Location, format: TextOrJson) -> Result<(), Error> {
     let overview = runtime()?.block_on(async { Reader::open(ledger).await?.overview().await })?;
-    let last = overview.runs.last().filter(|last| last.state == RunState::Running);
-    let live = overview.heartbeat.as_ref().and_then(|newest| {
-        let last = last.filter(|last| last.run == newest.run)?;
-        Some((last.run, snapshot(last, newest.heartbeat.clone()), age(newest.at)))
-    });
+    let live = overview.live().map(|(run, last)| LiveRun::new(run, last, now()));
     let name = ledger.to_string();
     match format {
         TextOrJson::Text => {
             let mut text = status_text(&name, &overview);
-            if let Some((run, snapshot, age)) = &live {
-                text.push_str(&live_status_text(*run, snapshot, *age));
-            }
+            text.extend(live.iter().map(LiveRun::text));
             text.push_str(&workers_text(&overview.workers));
             text.push_str(&old_transaction_text(overview.old_transaction.as_ref()));
             print(&text)
         }
         TextOrJson::Json => {
-            let live = live.map(|(run, snapshot, age)| LiveStatus::new(run, &snapshot, age));
-            print_data(&json(&Status::new(&name, &overview, live))?)
+            print_data(&json(&Status::new(&name, &overview, live.as_ref().map(LiveRun::status)))?)
         }
     }
-}
-
-fn snapshot(run: &RunRecord, heartbeat: Heartbeat) -> RunSnapshot {
-    RunSnapshot { tally: run.tally, request_counts: run.request_counts, heartbeat, part: None }
-}
-
-fn age(at: i64) -> Duration {
-    Duration::from_millis(u64::try_from(now().saturating_sub(at)).unwrap_or_default())
 }
 
 /// Why watching ended.
@@ -124,11 +106,8 @@ async fn watch(ledger: &Location, guard: &SignalGuard) -> Result<Watched, Error>
             ));
         }
         if let Some(newest) = newest {
-            let (snapshot, age) = (snapshot(&run, newest.heartbeat), age(newest.at));
-            display.show_lines(
-                |width| watched_lines(run.run, &snapshot, age, width),
-                || watched_line(&snapshot, age),
-            );
+            let live = LiveRun::new(&run, &newest, now());
+            display.show_lines(|width| live.watched_lines(width), || live.watched_line());
         }
         if display.is_closed() {
             return Ok(Watched::NobodyReads);

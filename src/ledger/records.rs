@@ -91,6 +91,13 @@ pub struct LedgerOverview {
     pub old_transaction: Option<OldTransaction>,
 }
 
+impl LedgerOverview {
+    /// The current run with its last heartbeat, if it has one.
+    pub fn live(&self) -> Option<(&RunRecord, &RecordedHeartbeat)> {
+        self.runs.last().zip(self.heartbeat.as_ref()).filter(|(run, last)| last.run == run.run)
+    }
+}
+
 /// A transaction of whatever program that has been open for long. The server cannot clean up what it could still read.
 #[derive(Debug, serde::Serialize)]
 pub struct OldTransaction {

@@ -12,7 +12,7 @@ use super::{
     error_summary::{ErrorSummary, errors_of},
     format::{count_line, counted, date, grouped, requests, visible_text, wrapped},
     headline::Standing,
-    live_status::live_status,
+    live_status::LiveRun,
     rescue::{RescueJson, rescue_lines, rescue_list},
     status::{RunJson, add_run, add_runs_heading, outcome_counts, outcome_words},
     text::add_errors,
@@ -68,12 +68,11 @@ impl<'a> History<'a> {
     /// milliseconds.
     pub fn new(history: &'a LedgerHistory, rescues: &[Rescue], now: i64) -> History<'a> {
         let LedgerHistory { overview, groups, invalid } = history;
-        let LedgerOverview { target, runs, outcomes, heartbeat, .. } = overview;
+        let LedgerOverview { target, runs, outcomes, .. } = overview;
         let last = runs.last();
         let is_running = last.is_some_and(|run| run.state == RunState::Running);
         let errors = errors_of(outcomes, is_running, groups, invalid, rescues);
-        let of_last = heartbeat.as_ref().zip(last).filter(|(heartbeat, last)| heartbeat.run == last.run);
-        let live = of_last.map(|(heartbeat, last)| live_status(last, heartbeat, now));
+        let live = overview.live().map(|(run, last)| LiveRun::new(run, last, now).status());
         let headline = match last {
             None => "No run has begun yet.".into(),
             Some(last) if outcomes.rows() == 0 && last.state != RunState::Running => {

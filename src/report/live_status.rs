@@ -42,30 +42,6 @@ pub struct LiveStatus {
 }
 
 impl LiveStatus {
-    /// The status by a snapshot of this age.
-    pub fn new(run: RunId, snapshot: &RunSnapshot, age: Duration) -> LiveStatus {
-        let RunSnapshot { tally, heartbeat: live, .. } = snapshot;
-        let settled = settled(tally);
-        let left = live.total.and_then(|total| left(settled, total, live));
-        LiveStatus {
-            run,
-            age_seconds: age.as_secs_f64(),
-            doing: live.activity.name(),
-            rows_settled: settled,
-            rows_expected: live.total,
-            is_exact: live.is_exact,
-            rows_per_second: live.rows_per_second,
-            seconds_left: left.map(|left| left.as_secs()),
-            in_flight: live.in_flight,
-            retrying: live.retrying,
-            in_doubt: live.in_doubt,
-            throttled_to: live.rate.map(|rate| rate.per_second),
-            throttled_by: live.rate.map(|rate| rate.set_by.name()),
-            pauses: live.pauses,
-            cause: live.cause.as_deref().map(str::to_owned),
-        }
-    }
-
     /// The progress in per cent, rounded down: 100 appears only at the end. `None` if the number of rows is unknown.
     pub(super) fn percent(&self) -> Option<u64> {
         let total = self.rows_expected.filter(|total| *total > 0)?;
@@ -100,13 +76,80 @@ impl LiveStatus {
     }
 }
 
-/// The status of a run by its last heartbeat; `now` is in UTC milliseconds.
-pub(super) fn live_status(run: &RunRecord, last: &RecordedHeartbeat, now: i64) -> LiveStatus {
-    let RecordedHeartbeat { at, heartbeat, .. } = last;
-    let (tally, request_counts) = (run.tally, run.request_counts);
-    let snapshot = RunSnapshot { tally, request_counts, heartbeat: heartbeat.clone(), part: None };
-    let age = Duration::from_millis(u64::try_from(now.saturating_sub(*at)).unwrap_or_default());
-    LiveStatus::new(run.run, &snapshot, age)
+/// A run in progress, as its last heartbeat shows it.
+pub struct LiveRun {
+    run: RunId,
+    snapshot: RunSnapshot,
+    /// The time since the heartbeat.
+    age: Duration,
+}
+
+impl LiveRun {
+    /// The run by its last heartbeat; `now` is in UTC milliseconds.
+    pub fn new(run: &RunRecord, last: &RecordedHeartbeat, now: i64) -> LiveRun {
+        let (tally, request_counts, heartbeat) = (run.tally, run.request_counts, last.heartbeat.clone());
+        LiveRun {
+            run: run.run,
+            snapshot: RunSnapshot { tally, request_counts, heartbeat, part: None },
+            age: Duration::from_millis(u64::try_from(now.saturating_sub(last.at)).unwrap_or_default()),
+        }
+    }
+
+    /// The status for JSON and for a report.
+    pub fn status(&self) -> LiveStatus {
+        let RunSnapshot { tally, heartbeat: live, .. } = &self.snapshot;
+        let settled = settled(tally);
+        let left = live.total.and_then(|total| left(settled, total, live));
+        LiveStatus {
+            run: self.run,
+            age_seconds: self.age.as_secs_f64(),
+            doing: live.activity.name(),
+            rows_settled: settled,
+            rows_expected: live.total,
+            is_exact: live.is_exact,
+            rows_per_second: live.rows_per_second,
+            seconds_left: left.map(|left| left.as_secs()),
+            in_flight: live.in_flight,
+            retrying: live.retrying,
+            in_doubt: live.in_doubt,
+            throttled_to: live.rate.map(|rate| rate.per_second),
+            throttled_by: live.rate.map(|rate| rate.set_by.name()),
+            pauses: live.pauses,
+            cause: live.cause.as_deref().map(str::to_owned),
+        }
+    }
+
+    /// The text of `status`.
+    pub fn text(&self) -> String {
+        let mut text =
+            format!("\nRun {} is in progress, as of {} ago{}:\n", self.run, time(self.age), self.stale());
+        for line in progress_lines(&self.snapshot, 78) {
+            text.push_str(&format!("  {line}\n"));
+        }
+        text
+    }
+
+    /// The lines of `status --watch`, of at most this width.
+    pub fn watched_lines(&self, width: usize) -> Vec<String> {
+        // Tenths of a second would only flicker.
+        let age = if self.age > STALE_AFTER {
+            format!(", as of {} ago{}", time(self.age), self.stale())
+        } else {
+            String::new()
+        };
+        let mut lines = wrap_words(&format!("Run {} is in progress{age}", self.run), width);
+        lines.extend(progress_lines(&self.snapshot, width));
+        lines
+    }
+
+    /// `status --watch` on one line.
+    pub fn watched_line(&self) -> String {
+        format!("{}{}", progress_line(&self.snapshot), self.stale())
+    }
+
+    fn stale(&self) -> &'static str {
+        if self.age > STALE_AFTER { "; it has not reported since" } else { "" }
+    }
 }
 
 /// The progress of a run, in lines of at most this width.
@@ -135,34 +178,6 @@ pub fn progress_line(snapshot: &RunSnapshot) -> String {
         cause(&snapshot.heartbeat).unwrap_or_default(),
     ];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
-}
-
-/// The text of `status` about a current run; `age` is the time since its last heartbeat.
-pub fn live_status_text(run: RunId, snapshot: &RunSnapshot, age: Duration) -> String {
-    let mut text = format!("\nRun {run} is in progress, as of {} ago{}:\n", time(age), stale(age));
-    for line in progress_lines(snapshot, 78) {
-        text.push_str(&format!("  {line}\n"));
-    }
-    text
-}
-
-/// The lines of `status --watch`, of at most this width.
-pub fn watched_lines(run: RunId, snapshot: &RunSnapshot, age: Duration, width: usize) -> Vec<String> {
-    // Tenths of a second would only flicker.
-    let age =
-        if age > STALE_AFTER { format!(", as of {} ago{}", time(age), stale(age)) } else { String::new() };
-    let mut lines = wrap_words(&format!("Run {run} is in progress{age}"), width);
-    lines.extend(progress_lines(snapshot, width));
-    lines
-}
-
-/// `status --watch` on one line.
-pub fn watched_line(snapshot: &RunSnapshot, age: Duration) -> String {
-    format!("{}{}", progress_line(snapshot), stale(age))
-}
-
-fn stale(age: Duration) -> &'static str {
-    if age > STALE_AFTER { "; it has not reported since" } else { "" }
 }
 
 /// The longest headline that fits; if none fits, the shortest one is truncated.
@@ -395,8 +410,10 @@ mod tests {
 
     #[test]
     fn a_run_that_says_nothing_any_more_is_called_so() {
-        let text =
-            |seconds| live_status_text(RunId(3), &snapshot(tally(), live()), Duration::from_secs(seconds));
+        let text = |seconds| {
+            let (snapshot, age) = (snapshot(tally(), live()), Duration::from_secs(seconds));
+            LiveRun { run: RunId(3), snapshot, age }.text()
+        };
         assert!(text(2).starts_with("\nRun 3 is in progress, as of 2.0 s ago:\n  ["), "{}", text(2));
         assert!(text(45).contains("as of 45 s ago; it has not reported since:"));
         assert!(text(2).lines().all(|line| line.len() <= 80));
