@@ -447,13 +447,13 @@ impl<'a> CommitBatch<'a> {
     fn settle_update(&mut self, settlement: &'a Settlement, result: &'a UpdateResult) {
         let Settlement { claim, effort, .. } = settlement;
         let attempts = effort.requests;
-        let Some((error, may_have_landed)) = result.error() else {
+        let Some(error) = result.error() else {
             let (id, line, fingerprint) = (claim.id, claim.line, claim.sent());
             self.updates.updated.push(AcceptedUpdate { id, line, fingerprint, attempts });
             self.finish_update(id);
             return;
         };
-        if result.outcome() == Outcome::Pending && !may_have_landed {
+        if result.outcome() == Outcome::Pending && !result.may_have_landed() {
             self.updates.restored.push(claim.id);
         }
         let landed_before = matches!(&claim.operation, Operation::Update(update) if update.may_have_landed);
@@ -462,7 +462,7 @@ impl<'a> CommitBatch<'a> {
             line: claim.line,
             outcome: result.outcome(),
             fingerprint: claim.sent(),
-            may_have_landed: may_have_landed || landed_before,
+            may_have_landed: result.may_have_landed() || landed_before,
             attempts,
             error,
         });
@@ -524,7 +524,7 @@ impl<'a> CommitBatch<'a> {
     ) {
         let Settlement { claim, effort, .. } = settlement;
         self.count_existing(claim, located, sent);
-        let Some((error, may_have_landed)) = result.error() else {
+        let Some(error) = result.error() else {
             self.settle_located(settlement, located, Outcome::Updated, sent);
             if let Some(updated) = self.with_id.last_mut() {
                 updated.fingerprint = sent;
@@ -538,7 +538,7 @@ impl<'a> CommitBatch<'a> {
             line: claim.line,
             outcome,
             fingerprint: claim.sent(),
-            may_have_landed,
+            may_have_landed: result.may_have_landed(),
             attempts: effort.requests,
             error,
         });

@@ -458,14 +458,19 @@ pub enum UpdateResult {
 }
 
 impl UpdateResult {
-    /// Why the customer was not updated, and whether the Update may have landed nevertheless.
-    pub(super) fn error(&self) -> Option<(&RowError, bool)> {
+    /// Why the customer was not updated.
+    pub(super) fn error(&self) -> Option<&RowError> {
         match self {
             UpdateResult::Updated => None,
-            UpdateResult::Rejected(error) => Some((error, false)),
-            UpdateResult::Failed(error) => Some((error, true)),
-            UpdateResult::Pending { error, may_have_landed } => Some((error, *may_have_landed)),
+            UpdateResult::Rejected(error)
+            | UpdateResult::Failed(error)
+            | UpdateResult::Pending { error, .. } => Some(error),
         }
+    }
+
+    /// Whether an Update that did not succeed may have landed nevertheless.
+    pub(super) fn may_have_landed(&self) -> bool {
+        matches!(self, UpdateResult::Failed(_) | UpdateResult::Pending { may_have_landed: true, .. })
     }
 
     /// The outcome of the row.
