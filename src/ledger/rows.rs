@@ -12,7 +12,7 @@ use super::{
     location::Location,
     model::{
         Activity, CurrentRate, ExistingCounts, Heartbeat, KnownRow, OpenClaim, Outcome, PendingUpdate,
-        RateSetter, RequestCounts, RowId, RunId, RunState, Tally, Target,
+        RateSetter, RequestCounts, RowId, RunId, RunState, Setting, Tally, Target,
     },
     records::{RecordedHeartbeat, RetryRow, RetryableCount, RowRecord, RunRecord, SourceHeader},
     timeline::Sample,
@@ -108,6 +108,20 @@ pub(super) fn read_checkpoint(row: &impl ResultRow) -> Option<Checkpoint> {
         whole_file_only: row.flag(5),
         chain_start: RunId(row.integer(6)?),
     })
+}
+
+/// The requested run, or the last one.
+pub(super) fn choose_run(mut runs: Vec<RunRecord>, requested: Option<RunId>) -> Option<RunRecord> {
+    match requested {
+        Some(requested) => runs.into_iter().find(|record| record.run == requested),
+        None => runs.pop(),
+    }
+}
+
+/// An option of a run.
+pub(super) fn read_setting(row: &impl ResultRow) -> Setting {
+    let [name, value, origin] = [0, 1, 2].map(|at| row.text(at).unwrap_or_default());
+    Setting { name, value, origin: origin.into() }
 }
 
 /// The number of rows by field and rule.

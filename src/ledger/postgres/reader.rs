@@ -12,20 +12,21 @@ use super::{
         error::Error,
         error_groups::{ErrorGroups, ErrorKind, ErrorMessage, ErrorRow},
         location::Location,
-        model::{Outcome, RowId, RunId, RunState, Setting, Tally, Target},
+        model::{Outcome, RowId, RunId, RunState, Tally, Target},
         records::{
             ErrorGroup, LedgerOverview, OldTransaction, RecordedHeartbeat, RetryFilter, RetryRow,
             RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
             WorkerRecord,
         },
         rows::{
-            ResultRow as _, read_dropped, read_existing, read_field_counts, read_headers, read_heartbeat,
-            read_retry_row, read_retryable_count, read_row, read_run, read_sample, read_target,
+            ResultRow as _, choose_run, read_dropped, read_existing, read_field_counts, read_headers,
+            read_heartbeat, read_retry_row, read_retryable_count, read_row, read_run, read_sample,
+            read_setting, read_target,
         },
         timeline::{Sample, merged},
     },
     connection::Connection,
-    parameters::{Statement, with_nul},
+    parameters::Statement,
     queries::*,
     schema,
     server::Server,
@@ -119,23 +120,13 @@ impl Reader {
         max_respelled: u32,
         unsendable: Option<ErrorGroups>,
     ) -> Result<Option<RunDetails>, Error> {
-        let mut runs = self.runs().await?;
-        let at =
-            run.map_or(runs.len().checked_sub(1), |run| runs.iter().position(|record| record.run == run));
-        let Some(at) = at else { return Ok(None) };
-        let run = runs.swap_remove(at);
+        let Some(run) = choose_run(self.runs().await?, run) else { return Ok(None) };
         let id = run.run;
         let settings = self.of_run(SELECT_SETTINGS, id).await?;
-        let setting = |row: &PgRow| Setting {
-            name: row.get(0),
-            value: with_nul(row.get(1)),
-            origin: row.get::<String, _>(2).into(),
-        };
         let samples = self.of_run(SELECT_SAMPLES, id).await?;
         let dropped = self.of_run(SELECT_DROPPED, id).await?;
         let changed = self.of_run(SELECT_CHANGED, id).await?;
         let absent = self.of_run(SELECT_ABSENT, id).await?;
-        let absent = absent.first().and_then(|row| row.get::<Option<i64>, _>(0));
         let existing = self.of_run(SELECT_EXISTING, id).await?;
         let respelled = Statement::new(SELECT_RESPELLED).bind(id.0).bind(i64::from(max_respelled));
         let respelled = self.connection.read(&respelled).await?;
@@ -146,14 +137,14 @@ impl Reader {
         let heartbeat = if run.state == RunState::Running { self.heartbeat().await? } else { None };
         Ok(Some(RunDetails {
             target: self.target().await?,
-            settings: settings.iter().map(setting).collect(),
+            settings: settings.iter().map(read_setting).collect(),
             samples: merged(samples.chunk_by(is_of_one_worker).map(read_samples).collect()),
             groups,
             invalid,
             heartbeat: heartbeat.filter(|heartbeat| heartbeat.run == run.run),
             dropped: read_dropped(&dropped),
             changed: read_field_counts(&changed).collect(),
-            absent: absent.map(|absent| absent.max(0).unsigned_abs()),
+            absent: absent.first().and_then(|row| row.integer(0)).map(|absent| absent.max(0).unsigned_abs()),
             existing: read_existing(&existing),
             respelled: respelled.iter().map(|row| (row.count(0), row.text(1).unwrap_or_default())).collect(),
             run,

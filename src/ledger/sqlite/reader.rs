@@ -21,15 +21,15 @@ use super::{
         error::Error,
         error_groups::{ErrorGroups, ErrorKind, ErrorMessage, ErrorRow},
         location::Location,
-        model::{Outcome, RowId, RunId, RunState, Setting, Tally, Target},
+        model::{Outcome, RowId, RunId, RunState, Tally, Target},
         records::{
             ErrorGroup, LedgerOverview, RecordedHeartbeat, RetryFilter, RetryRow, RetryableCount, RowMapping,
             RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
         },
         rows::{
-            ResultRow as _, outcome_named, read_dropped, read_existing, read_field_counts, read_headers,
-            read_heartbeat, read_retry_row, read_retryable_count, read_row, read_run, read_sample,
-            read_target,
+            ResultRow as _, choose_run, outcome_named, read_dropped, read_existing, read_field_counts,
+            read_headers, read_heartbeat, read_retry_row, read_retryable_count, read_row, read_run,
+            read_sample, read_setting, read_target,
         },
     },
     disk::{keep_temporary_files_beside, of_unchanging, options},
@@ -172,23 +172,13 @@ impl Reader {
         max_respelled: u32,
         unsendable: Option<ErrorGroups>,
     ) -> Result<Option<RunDetails>, Error> {
-        let mut runs = self.runs().await?;
-        let at =
-            run.map_or(runs.len().checked_sub(1), |run| runs.iter().position(|record| record.run == run));
-        let Some(at) = at else { return Ok(None) };
-        let run = runs.swap_remove(at);
+        let Some(run) = choose_run(self.runs().await?, run) else { return Ok(None) };
         let id = run.run.0;
         let settings = self.all(sqlx::query(SELECT_SETTINGS).bind(id)).await?;
-        let setting = |row: &SqliteRow| Setting {
-            name: row.get(0),
-            value: row.get(1),
-            origin: row.get::<String, _>(2).into(),
-        };
         let samples = self.all(sqlx::query(SELECT_SAMPLES).bind(id)).await?;
         let dropped = self.all(sqlx::query(SELECT_DROPPED).bind(id)).await?;
         let changed = self.all(sqlx::query(SELECT_CHANGED).bind(id)).await?;
         let absent = self.all(sqlx::query(SELECT_ABSENT).bind(id)).await?;
-        let absent = absent.first().and_then(|row| row.get::<Option<i64>, _>(0));
         let existing = self.all(sqlx::query(SELECT_EXISTING).bind(id)).await?;
         let respelled = self.all(sqlx::query(SELECT_RESPELLED).bind(id).bind(max_respelled)).await?;
         let select_errors = if unsendable.is_some() { SELECT_SENT_ERRORS } else { SELECT_ERRORS };
@@ -197,14 +187,14 @@ impl Reader {
         let heartbeat = if run.state == RunState::Running { self.heartbeat().await? } else { None };
         Ok(Some(RunDetails {
             target: self.target().await?,
-            settings: settings.iter().map(setting).collect(),
+            settings: settings.iter().map(read_setting).collect(),
             samples: samples.iter().map(read_sample).collect(),
             groups,
             invalid,
             heartbeat: heartbeat.filter(|heartbeat| heartbeat.run == run.run),
             dropped: read_dropped(&dropped),
             changed: read_field_counts(&changed).collect(),
-            absent: absent.map(|absent| absent.max(0).unsigned_abs()),
+            absent: absent.first().and_then(|row| row.integer(0)).map(|absent| absent.max(0).unsigned_abs()),
             existing: read_existing(&existing),
             respelled: respelled.iter().map(|row| (row.count(0), row.get(1))).collect(),
             run,
