@@ -96,7 +96,7 @@ pub(crate) fn typographic_quotes() -> impl Iterator<Item = (char, char)> {
 
 const ERROR: &str = "a formula's error, not a value";
 
-/// Whether a value that begins with `#` is the error of a formula, or the fill of a column that was too narrow.
+/// What is seen of a value that begins with `#`: the error of a formula, or the fill of a column that was too narrow.
 fn error_or_fill(value: &str) -> Option<&'static str> {
     let rest = &value[1..];
     if !rest.is_empty() && rest.bytes().all(|byte| byte == b'#') {
