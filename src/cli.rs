@@ -117,6 +117,9 @@ fn start(args: &[OsString]) -> Result<u8, StartError> {
     let resolved = config::resolve(args, config::Required::Enforced, &variable)?;
     color::choose_by_settings(&resolved.matches);
     let cli = Cli::from_arg_matches(&resolved.matches)?;
+    if let Some((_, command)) = resolved.matches.subcommand() {
+        check_outputs(command)?;
+    }
     let guard = SignalGuard::install()?;
     let done = match cli.command {
         Command::Import(args) => import(&args, &config::settings_snapshot(&resolved), &guard),

@@ -9,10 +9,9 @@ use std::{
 
 use super::{
     args::{self, ExportFormat},
-    check_outputs,
     exit_code::code,
     ledger_location,
-    output::{create_private, print_note},
+    output::{check_sources, create_private, print_note},
     runtime,
 };
 use crate::{
@@ -33,10 +32,12 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
         ExportFormat::Csv => export::Format::Csv,
         ExportFormat::Jsonl => export::Format::Jsonl,
     };
-    check_outputs(&[("--output", args.output.as_deref())], &[("the ledger", ledger.file())])?;
     let run = args.run.map(RunId);
     runtime()?.block_on(async {
         let mut reader = Reader::open(&ledger).await?;
+        if let Some(output) = args.output.as_deref().filter(|_| args.force) {
+            check_sources(output, &mut reader).await?;
+        }
         let Some(output) = &args.output else {
             let exported = export(&mut reader, which, format, run, || Ok(io::stdout().lock())).await?;
             note_only_references(&exported);

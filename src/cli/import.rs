@@ -40,8 +40,7 @@ use crate::{
 
 pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGuard) -> Result<u8, Error> {
     let ledger = ledger_location(args.ledger.ledger.as_deref(), args.target.simulator)?;
-    let mut display =
-        open_outputs(&args.output, &[("the ledger", ledger.file()), ("the source", Some(&args.input.csv))])?;
+    let mut display = open_outputs(&args.output)?;
     check_shared(args, &ledger)?;
     let runtime = runtime()?;
     let options = source_options(&args.input)?;

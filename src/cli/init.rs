@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{args, check_output_path, check_outputs, exit_code::code, output::print_note, print_data};
+use super::{args, check_output_path, exit_code::code, output::print_note, print_data};
 use crate::{
     customer::Field,
     error::Error,
@@ -15,7 +15,6 @@ use crate::{
 
 pub(super) fn init(args: &args::Init) -> Result<u8, Error> {
     let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
-    check_outputs(&[("--output", output)], &[("the file", Some(&args.csv))])?;
     if let Some(path) = output.filter(|path| !args.force && path.symlink_metadata().is_ok()) {
         return Err(exists(path));
     }

@@ -6,51 +6,106 @@
 use std::{
     fs::File,
     io::{self, Write},
-    path::Path,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
 };
+
+use clap::ArgMatches;
 
 use super::{
     args,
     color::{Stream, error_word, painted},
+    ledger_location,
     logging::start_log,
     progress_bar::ProgressDisplay,
 };
 use crate::{
     customer::{visible, visible_lines},
     error::Error,
-    ledger::private_file,
+    ledger::{Reader, private_file},
 };
 
-/// Refuses an output that is also an input: a typing error would overwrite the ledger, and every customer id in it.
-pub(super) fn check_outputs(
-    outputs: &[(&str, Option<&Path>)],
-    inputs: &[(&str, Option<&Path>)],
-) -> Result<(), Error> {
-    for (option, output) in outputs {
-        for (what, input) in inputs {
-            let Some(input) = input else { continue };
-            let same = output.and_then(|output| output.canonicalize().ok()).zip(input.canonicalize().ok());
-            if same.is_some_and(|(output, input)| output == input) || *output == Some(*input) {
-                let text = format!("{option} {} would overwrite {what}", input.display());
-                return Err(Error::usage(text, format!("give {option} another file")));
-            }
+/// The options that name a file to write, by their ids.
+const OUTPUTS: [&str; 4] = ["output", "summary_json", "log_file", "metrics_textfile"];
+
+/// The options that name a file to read, by their ids, and what is in the file.
+const INPUTS: [(&str, &str); 7] = [
+    ("csv", "the source"),
+    ("config", "the settings"),
+    ("api_key_file", "the API key"),
+    ("ca_file", "the root certificate"),
+    ("client_cert", "the client certificate"),
+    ("client_key", "the key of the client certificate"),
+    ("compare", "the earlier answers"),
+];
+
+/// Refuses an output of a command that the command also reads, or that belongs to its ledger: a typing error would
+/// overwrite the ledger, and every customer id in it.
+pub(super) fn check_outputs(command: &ArgMatches) -> Result<(), Error> {
+    let path = |id: &str| command.try_get_one::<PathBuf>(id).ok().flatten();
+    // As an output, - is standard output.
+    let given = OUTPUTS.iter().filter_map(|id| Some((*id, path(id).filter(|path| **path != *"-")?)));
+    let outputs: Vec<(&str, &PathBuf)> = given.collect();
+    if outputs.is_empty() {
+        return Ok(());
+    }
+    let read = INPUTS.iter().filter_map(|(id, what)| Some((*what, path(id)?)));
+    let read =
+        read.map(|(what, path)| (what, if **path == *"-" { "/dev/stdin".into() } else { path.clone() }));
+    let mut inputs: Vec<(&str, PathBuf)> = read.collect();
+    if let Ok(ledger) = command.try_get_one::<PathBuf>("ledger") {
+        let simulator = command.try_get_one::<bool>("simulator").ok().flatten().is_some_and(|given| *given);
+        let ledger = ledger_location(ledger.map(PathBuf::as_path), simulator)?;
+        inputs.extend(ledger.files().into_iter().map(|file| ("the ledger", file)));
+    }
+    for (id, output) in outputs {
+        let same = |(_, input): &&(&str, PathBuf)| is_same_file(output, input);
+        if let Some((what, _)) = inputs.iter().find(same) {
+            return Err(would_overwrite(&format!("--{}", id.replace('_', "-")), output, what));
         }
     }
     Ok(())
 }
 
-/// Checks every output of a run, starts the log, and returns the progress display.
-pub(super) fn open_outputs(
-    output: &args::Output,
-    inputs: &[(&str, Option<&Path>)],
-) -> Result<ProgressDisplay, Error> {
-    let summary = output.summary_json.as_deref().filter(|path| *path != Path::new("-"));
-    let outputs = [
-        ("--summary-json", summary),
-        ("--log-file", output.log.log_file.as_deref()),
-        ("--metrics-textfile", output.metrics.metrics_textfile.as_deref()),
-    ];
-    check_outputs(&outputs, inputs)?;
+/// Refuses to replace the source of a run, by the name that it had for the run: not even an import again could send the
+/// rows that are left.
+pub(super) async fn check_sources(output: &Path, reader: &mut Reader) -> Result<(), Error> {
+    if !output.is_file() {
+        return Ok(());
+    }
+    let runs = reader.overview().await?.runs;
+    let is_source = runs.iter().any(|run| is_same_file(output, Path::new(&run.source)));
+    if is_source { Err(would_overwrite("--output", output, "the source of a run")) } else { Ok(()) }
+}
+
+fn would_overwrite(option: &str, output: &Path, what: &str) -> Error {
+    let text = format!("{option} {} would overwrite {what}", output.display());
+    Error::usage(text, format!("give {option} another file"))
+}
+
+/// Whether two paths name one regular file, which one of them may name by a link, or will name one when it is created.
+fn is_same_file(output: &Path, input: &Path) -> bool {
+    match (output.metadata(), input.metadata()) {
+        // Writing to a device or a pipe overwrites nothing.
+        (Ok(output), Ok(input)) => {
+            output.is_file() && (output.dev(), output.ino()) == (input.dev(), input.ino())
+        }
+        (Err(_), Err(_)) => {
+            output == input || resolved(output).is_some_and(|path| Some(path) == resolved(input))
+        }
+        (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
+    }
+}
+
+/// The path of a file that does not exist, by the real path of its folder. The path may be that of a link.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    let path = path.read_link().map_or_else(|_| path.into(), |target| path.with_file_name(".").join(target));
+    let folder = path.parent().filter(|folder| *folder != "").unwrap_or(Path::new("."));
+    Some(folder.canonicalize().ok()?.join(path.file_name()?))
+}
+
+/// Checks that the summary can be written, starts the log, and returns the progress display.
+pub(super) fn open_outputs(output: &args::Output) -> Result<ProgressDisplay, Error> {
     let display = ProgressDisplay::new(progress_mode(output), Stream::Stderr);
     start_log(&output.log, display.log_writer())?;
     check_output_path("--summary-json", output.summary_json.as_deref())?;

@@ -34,8 +34,7 @@ use crate::{
 
 pub(super) fn plan(args: &args::Plan, guard: &SignalGuard) -> Result<u8, Error> {
     let ledger = ledger_location(args.ledger.ledger.as_deref(), args.target.simulator)?;
-    let inputs = [("the ledger", ledger.file()), ("the source", Some(args.input.csv.as_path()))];
-    let mut display = open_outputs(&args.output.of_run(), &inputs)?;
+    let mut display = open_outputs(&args.output.of_run())?;
     runtime()?.block_on(run(args, &ledger, &mut display, guard))
 }
 

@@ -11,8 +11,8 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    SIMULATOR, args, check_output_path, check_outputs, code, find_target, json, logging::LogWriter,
-    logging::start_log, now, print, print_error, runtime, target,
+    SIMULATOR, args, check_output_path, code, find_target, json, logging::LogWriter, logging::start_log, now,
+    print, print_error, runtime, target,
 };
 use crate::{
     error::Error,
@@ -34,9 +34,6 @@ struct Record<'a> {
 }
 
 pub(super) fn probe(args: &args::Probe) -> Result<u8, Error> {
-    let outputs = [("--output", args.output.as_deref()), ("--log-file", args.log.log_file.as_deref())];
-    let inputs = [("the earlier answers", args.compare.as_deref())];
-    check_outputs(&outputs, &inputs)?;
     start_log(&args.log, LogWriter::stderr())?;
     target::refuse_production(&args.target)?;
     let earlier = args.compare.as_ref().map(read_earlier).transpose()?;

@@ -6,8 +6,8 @@ use std::io::Write;
 
 use super::{
     args::{self, ReportFormat},
-    check_outputs, code, json, ledger_location, now,
-    output::{create_private, print_note},
+    code, json, ledger_location, now,
+    output::{check_sources, create_private, print_note},
     print, print_data, runtime,
 };
 use crate::{
@@ -23,7 +23,9 @@ const LINES_SHOWN: u32 = 10;
 
 pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
     let ledger = ledger_location(args.ledger.ledger.as_deref(), false)?;
-    check_outputs(&[("--output", args.output.as_deref())], &[("the ledger", ledger.file())])?;
+    if let Some(output) = args.output.as_deref().filter(|output| output.exists()) {
+        runtime()?.block_on(async { check_sources(output, &mut Reader::open(&ledger).await?).await })?;
+    }
     let text =
         if args.all { of_ledger(&ledger, args.format)? } else { of_run(&ledger, args.run, args.format)? };
     let Some(output) = &args.output else {

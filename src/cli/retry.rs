@@ -28,7 +28,7 @@ const CODES_SHOWN: usize = 8;
 
 pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuard) -> Result<u8, Error> {
     let ledger = ledger_location(args.ledger.ledger.as_deref(), args.target.simulator)?;
-    let mut display = open_outputs(&args.output, &[("the ledger", ledger.file())])?;
+    let mut display = open_outputs(&args.output)?;
     let options = replay_options(&args.input, settings)?;
     let wanted = RetryFilter {
         outcome: args.only.map(|only| match only {

@@ -28,8 +28,7 @@ use crate::{
 
 pub(super) fn verify(args: &args::Verify, guard: &SignalGuard) -> Result<u8, Error> {
     let ledger = ledger_location(args.ledger.ledger.as_deref(), args.target.simulator)?;
-    let mut display =
-        open_outputs(&args.output, &[("the ledger", ledger.file()), ("the source", Some(&args.input.csv))])?;
+    let mut display = open_outputs(&args.output)?;
     let source = Source::open(&source_options(&args.input)?)?;
     let target = find_target(&args.target)?;
     runtime()?.block_on(run(args, source, target, &ledger, &mut display, guard))

@@ -11,6 +11,9 @@ use std::{
 use super::postgres::server::Server;
 use super::url::{Password, WrongUrl, is_postgres};
 
+/// The names of a ledger's files, behind the path of the ledger: its own, those of SQLite, and the lock.
+const BESIDE: [&str; 6] = ["", "-wal", "-shm", "-journal", "-lock", "-new"];
+
 /// The location of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
@@ -41,13 +44,26 @@ impl Location {
         }
     }
 
-    /// The file of the ledger, which no output may overwrite.
+    /// The file of the ledger.
     pub fn file(&self) -> Option<&Path> {
         match self {
             Location::File(path) => Some(path),
             #[cfg(feature = "postgres")]
             Location::Postgres(_) => None,
         }
+    }
+
+    /// The file of the ledger and those beside it, which no output may overwrite. SQLite names its own after the file that a
+    /// link leads to.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let Some(path) = self.file() else { return Vec::new() };
+        let named = path.canonicalize().unwrap_or_else(|_| path.into());
+        let with = |suffix| {
+            let mut name = named.as_os_str().to_owned();
+            name.push(suffix);
+            name.into()
+        };
+        BESIDE.iter().map(with).collect()
     }
 
     /// Whether a ledger may exist: false only if it surely does not.

@@ -765,3 +765,74 @@ fn what_is_written_cannot_be_what_is_read() {
     done.assert_error(2, &["--output", "would overwrite"]);
     assert_eq!((std::fs::read(world.ledger()).unwrap(), std::fs::read(&file).unwrap()), before);
 }
+
+/// Files that are not named as an input but belong to the ledger, and other names of a file that is read.
+#[test]
+fn no_output_overwrites_a_file_that_is_used_under_another_name() {
+    let world = World::new();
+    let file = world.rows("users.csv", 2);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.file("settings.toml", "concurrency = 4\n");
+    let key = world.file("key", KEY);
+    std::fs::hard_link(world.ledger(), world.path("linked.db")).unwrap();
+    std::os::unix::fs::symlink("ledger.db-wal", world.path("log")).unwrap();
+    std::os::unix::fs::symlink("ledger.db", world.path("symbolic.db")).unwrap();
+    let folder = world.folder.path().file_name().unwrap().to_string_lossy().into_owned();
+    let before = |world: &World| {
+        // SQLite has its own as long as the ledger is read; the link names one of them.
+        let is_kept = |name: &String| !["-shm", "-wal", "log"].iter().any(|end| name.ends_with(end));
+        let names = files(world.folder.path());
+        names
+            .into_iter()
+            .filter(is_kept)
+            .map(|name| (std::fs::read(world.path(&name)).ok(), name))
+            .collect::<Vec<_>>()
+    };
+    let kept = before(&world);
+    let elsewhere = format!("../{folder}/ledger.db-shm");
+    let of_ledger =
+        ["ledger.db-wal", "./ledger.db-shm", "ledger.db-journal", "ledger.db-lock", "ledger.db-new"];
+    for path in of_ledger.into_iter().chain(["linked.db", "symbolic.db", "log", &elsewhere]) {
+        for command in [&["report"][..], &["export", "all", "--force"]] {
+            let done = world.run(&[command, &["--ledger", "symbolic.db", "--output", path]].concat());
+            done.assert_error(2, &[&format!("--output {path} would overwrite the ledger"), "another file"]);
+        }
+        for option in ["--summary-json", "--log-file", "--metrics-textfile"] {
+            let done = world.import(&file, &[option, path]);
+            done.assert_error(2, &[&format!("{option} {path} would overwrite the ledger")]);
+        }
+    }
+    for (path, words) in
+        [("settings.toml", "the settings"), ("key", "the API key"), ("users.csv", "the source")]
+    {
+        let key = key.display().to_string();
+        let more = ["--config", "settings.toml", "--api-key-file", &key, "--log-file", &format!("./{path}")];
+        world.import(&file, &more).assert_error(2, &["--log-file", &format!("would overwrite {words}")]);
+    }
+    let report = ["report", "--config", "settings.toml", "--output"];
+    world.run(&[&report[..], &["settings.toml"]].concat()).assert_error(2, &["would overwrite the settings"]);
+    for command in [&["report"][..], &["report", "--all"], &["export", "created", "--force"]] {
+        let done = world.run(&[command, &["--output", "users.csv"]].concat());
+        done.assert_error(2, &["--output users.csv would overwrite the source of a run"]);
+    }
+    let logged = ["validate", "users.csv", "--log-file", "users.csv"];
+    world.run(&logged).assert_error(2, &["--log-file users.csv would overwrite the source"]);
+    let changed: Vec<_> = before(&world).into_iter().filter(|file| !kept.contains(file)).collect();
+    assert!(changed.is_empty(), "{:?}", changed.iter().map(|(_, name)| name).collect::<Vec<_>>());
+}
+
+#[test]
+fn standard_input_is_not_overwritten_and_a_device_can_be() {
+    let world = World::new();
+    let file = world.rows("users.csv", 2);
+    let before = std::fs::read(&file).unwrap();
+    for output in ["users.csv", "/dev/stdin"] {
+        let args = world.import_args(Path::new("-"), &["--summary-json", output]);
+        let mut command = world.command(&args);
+        let done = done(command.stdin(std::fs::File::open(&file).unwrap()).output().unwrap());
+        done.assert_error(2, &["--summary-json", "would overwrite the source"]);
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    let done = world.import(&file, &["--config", "/dev/null", "--log-file", "/dev/null"]);
+    assert_eq!(done.code, 0, "{done:?}");
+}

@@ -272,7 +272,7 @@ fn a_file_is_replaced_only_by_force() {
     assert_eq!(std::fs::read_to_string(world.path("import.toml")).unwrap(), kept);
     world
         .run(&["init", "users.csv", "--output", "users.csv", "--force"])
-        .assert_error(2, &["would overwrite the file"]);
+        .assert_error(2, &["would overwrite the source"]);
     world.run(&["init", "users.csv", "-o", "no/such/folder.toml"]).assert_error(2, &["--output", "folder"]);
 }
 
