@@ -17,7 +17,7 @@ pub use self::lookups::Choice;
 pub(crate) use self::lookups::{LookupCaller, ToLookUp, look_up};
 
 use crate::{
-    customer::{FieldCounts, Fingerprint, Reference},
+    customer::{FieldCounts, Fingerprint, Reference, Row},
     error::Error,
     ledger::{ChangedAtApi, ImportedIndex, ImportedRow},
     run::{Chunks, EndReason, Limits, Signal},
@@ -122,6 +122,11 @@ fn insert_among_first<T: PartialOrd>(first: &mut Vec<T>, one: T) {
     first.truncate(LINES_MAX);
 }
 
+/// Whether the row is a duplicate of a failed export. Its reference is that of an imported row, and its fields are not.
+fn is_repeat(row: &Row) -> bool {
+    row.corrects.as_ref().is_some_and(|own| own.repeats == Some(true))
+}
+
 /// A row to look up.
 struct LookupRow {
     line: u64,
@@ -171,12 +176,14 @@ impl LookupCaller for Comparison<'_> {
 
     /// Offers the imported rows of the chunk; the others are only counted.
     async fn on_chunk(&mut self, chunk: Chunk, offer: &mut dyn FnMut(LookupRow)) -> Result<(), Error> {
-        let good = chunk.rows.iter().filter_map(|row| row.reading.as_ref().ok());
+        let rows = chunk.rows.iter().filter(|row| !is_repeat(row));
+        let good = rows.filter_map(|row| row.reading.as_ref().ok());
         let mut imported = self.imported.find(good.map(|customer| &customer.reference)).await?;
         self.found.bytes = chunk.position.bytes;
         self.found.rows += chunk.rows.len() as u64;
         for row in chunk.rows {
-            let found = row.reading.ok().and_then(|customer| {
+            let is_repeat = is_repeat(&row);
+            let found = row.reading.ok().filter(|_| !is_repeat).and_then(|customer| {
                 let imported = imported.remove(customer.reference.as_str())?;
                 let (reference, fingerprint) = (customer.reference, customer.fingerprint);
                 Some(LookupRow { line: row.line, reference, fingerprint, imported })

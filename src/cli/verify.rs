@@ -8,6 +8,7 @@ use tracing::info;
 use super::{
     args,
     exit_code::{code, code_of_error, describe_stop},
+    import::recorded_maps,
     ledger_location, now,
     output::{json, open_outputs},
     process::{SignalGuard, raise_open_files_limit, runtime},
@@ -22,21 +23,25 @@ use crate::{
     report::{self, Verification, VerificationSummary},
     run::{EndReason, waiting_cause},
     sender::ExistingPolicy,
-    source::Source,
+    source::{Source, SourceOptions},
     verify::{self, Choice, ComparisonResult},
 };
 
 pub(super) fn verify(args: &args::Verify, guard: &SignalGuard) -> Result<u8, Error> {
     let ledger = ledger_location(args.ledger.ledger.as_deref(), args.target.simulator)?;
     let mut display = open_outputs(&args.output)?;
-    let source = Source::open(&source_options(&args.input)?)?;
+    let runtime = runtime()?;
+    let options = source_options(&args.input)?;
+    let options = SourceOptions { recorded: runtime.block_on(recorded_maps(&ledger)), ..options };
+    let source = Source::open(&options)?;
     let target = find_target(&args.target)?;
-    runtime()?.block_on(run(args, source, target, &ledger, &mut display, guard))
+    runtime.block_on(run(args, source, &options, target, &ledger, &mut display, guard))
 }
 
 async fn run(
     args: &args::Verify,
     source: Source,
+    source_options: &SourceOptions,
     target: Target,
     ledger: &Location,
     display: &mut ProgressDisplay,
@@ -50,7 +55,7 @@ async fn run(
     let name = source.name().to_owned();
     let names = LogNames::new(&name, Some(&target), ledger);
     let columns = report::mapping_lines(source.mapping());
-    let count = || count_rows(&source_options(&args.input)?);
+    let count = || count_rows(source_options);
     let action = PlannedAction { verb: "Verify", file: &name, rows: &count, columns: &columns };
     confirm_production(&args.target, &args.sending, &target, &action)?;
     raise_open_files_limit(args.sending.concurrency)?;

@@ -153,3 +153,40 @@ fn what_cannot_be_verified_is_one_line() {
     assert_eq!(world.journal().requests(), before);
     assert!(!world.path("none.db").exists());
 }
+
+/// The cells of a failed export mean what they meant in the import that they come from, and `verify` knows its ledger.
+#[test]
+fn a_corrected_failed_export_is_read_as_its_import_was() {
+    let world = World::new();
+    let rows = "id,object_reference_id,mobile_number,email_address\n\
+        7,elsewhere-1,98765 00001,x\n8,elsewhere-2,+91 98765 00002,b@example.com\n";
+    let file = world.file("users.csv", rows);
+    let reading = ["--map", "object_reference_id=customer_{id}", "--phone-region", "IN"];
+    assert_eq!(world.import(&file, &reading).code, 3);
+    let corrected = world.failed_text().replace(",x,", ",a@example.com,");
+    let corrected = world.file("failed.csv", corrected);
+    assert_eq!(world.import(&corrected, &[]).code, 0);
+    world.assert_agreement(["customer_7", "customer_8"].map(str::to_owned));
+    let done = world.aim("verify", &["failed.csv"]);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    let summary = world.summary();
+    assert_eq!(
+        ["same", "not_imported", "not_in_file"].map(|name| summary[name].as_u64()),
+        [Some(1), Some(0), Some(1)]
+    );
+}
+
+#[test]
+fn a_duplicate_of_a_failed_export_is_not_compared_with_the_customer_of_the_row_that_it_repeats() {
+    let world = World::new();
+    let rows = "object_reference_id,mobile_number,email_address\n\
+        cust-0001,1,a@b.c\ncust-0001,2,other@b.c\ncust-0002,3,x\n";
+    let file = world.file("users.csv", rows);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    let corrected = world.file("failed.csv", world.failed_text().replace(",x,", ",b@b.c,"));
+    assert_eq!(world.import(&corrected, &[]).code, 3);
+    let done = world.aim("verify", &["failed.csv", "--mark"]);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    let summary = world.summary();
+    assert_eq!(["same", "not_imported"].map(|name| summary[name].as_u64()), [Some(1), Some(1)]);
+}
