@@ -36,6 +36,8 @@ pub(super) struct RepeatedClaim {
     pub(super) line: u64,
     pub(super) fingerprint: Fingerprint,
     pub(super) claimed_at: i64,
+    /// Whether the row is one of this run's source.
+    pub(super) is_counted: bool,
 }
 
 /// A claimed row whose customer id is known.
@@ -366,7 +368,8 @@ impl<'a> CommitBatch<'a> {
     pub(super) fn claim(&mut self, claim: &Claim) {
         let (id, line, fingerprint) = (claim.id, claim.line, claim.fingerprint());
         if claim.is_known() {
-            self.repeated_claims.push(RepeatedClaim { id, line, fingerprint, claimed_at: claim.claimed_at });
+            let (claimed_at, is_counted) = (claim.claimed_at, claim.is_counted());
+            self.repeated_claims.push(RepeatedClaim { id, line, fingerprint, claimed_at, is_counted });
         } else {
             self.new_claims.push(NewClaim { id, line, reference: claim.reference().clone(), fingerprint });
         }

@@ -74,7 +74,10 @@ impl BatchJson {
                 (it.id, it.line, reference, key, hex(&it.fingerprint))
             })),
             repeated_claims: json_rows(
-                batch.repeated_claims.iter().map(|it| (it.id, it.line, hex(&it.fingerprint), it.claimed_at)),
+                batch
+                    .repeated_claims
+                    .iter()
+                    .map(|it| (it.id, it.line, hex(&it.fingerprint), it.claimed_at, it.is_counted)),
             ),
             without_id: json_rows(batch.without_id.iter().map(|it| {
                 let RowError { field, code, message, http_status, request_id } = it.error;

@@ -268,6 +268,33 @@ fn import_another_file(world: &World) {
     assert_eq!(world.import(&file, &[]).code, 0);
 }
 
+/// The ledger has only the reference of a row that a killed run had in flight, and the columns of its file: the run that
+/// finds that the row was not created, a retry or an import of another file, has other columns or none.
+#[test]
+fn a_row_that_a_killed_run_had_in_flight_is_exported_in_the_columns_of_its_file_whoever_looked_it_up() {
+    for looked_up_by in ["retry", "another file"] {
+        let world = World::new();
+        let file = world.file("users.csv", "id,phone\n1,9876500001\n2,9876500002\n3,9876500003\n");
+        let mapped = ["--map=object_reference_id=customer_{id}", "--map=mobile_number=phone"];
+        world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
+        let mut run = world.start_import(&file, &mapped);
+        assert!(wait_until(&mut run, || world.journal().in_flight() == 3));
+        kill(&world, run);
+        heal(&world);
+        match looked_up_by {
+            "retry" => assert_eq!(world.aim("retry", &[]).code, 0),
+            _ => import_another_file(&world),
+        }
+        let ids: Vec<_> = world.failed_rows().iter().map(|row| row.get("id").cloned()).collect();
+        assert_eq!(ids, ["1", "2", "3"].map(|id| Some(id.to_owned())), "{looked_up_by}");
+        // Without a number none of them can be created, and no row without a name is left of them.
+        let export = world.file("failed.csv", world.failed_text());
+        assert_eq!(world.import(&export, &[]).code, 3);
+        assert_eq!(world.import(&file, &mapped).code, 0);
+        assert!(world.failed_rows().is_empty(), "{looked_up_by}: {:?}", world.failed_rows());
+    }
+}
+
 #[test]
 fn a_killed_retry_leaves_its_rows_as_they_were() {
     let world = stuck();

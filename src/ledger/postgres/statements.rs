@@ -174,12 +174,14 @@ pub(super) const INSERT_CLAIM_BATCH: &str =
 pub(super) const END_CLAIM_BATCHES: &str = "delete from claim_batch where run = $2 and id = any($1)";
 
 /// The claim of a row that the ledger knows: sets the state that the row has if the run dies, and keeps the earlier
-/// state in `before_claim`.
+/// state in `before_claim`. A row that is only looked up stays one of the run whose file it comes from, which says in which
+/// column its reference stands.
 pub(super) const CLAIM_AGAIN: &str = "
-    update row set run = $2, line = (given.value->>1)::bigint, outcome = 'pending',
+    update row set run = case when (given.value->>4)::boolean then $2 else row.run end, line = (given.value->>1)::bigint, outcome = 'pending',
         fingerprint = decode(given.value->>2, 'hex'), claimed_at = (given.value->>3)::bigint, settled_at = $3,
         attempts = 0, in_doubt = true, field = null, hold = 'claimed', worker = $4,
-        error_code = null, error_message = null, http_status = null, request_id = null,
+        error_code = null, http_status = null, request_id = null,
+        error_message = case when not (given.value->>4)::boolean then row.error_message end,
         before_claim = case when row.outcome in ('failed', 'rejected') then json_build_array(
             row.outcome, row.run, row.line, encode(row.fingerprint, 'hex'), row.attempts, row.claimed_at,
             row.settled_at, row.field, row.error_code, row.error_message, row.http_status, row.request_id)::text
@@ -228,6 +230,7 @@ pub(super) const SETTLE_WITH_ID: &str = "
         before_claim = null, retry_unfinished = false, hold = null, worker = null,
         error_code = null, error_message = null, http_status = null, request_id = null";
 
+/// A row that stays pending keeps its run, which is that of its claim.
 pub(super) const SETTLE_WITHOUT_ID: &str = "
     insert into row (id, run, line, outcome, reference, fingerprint, attempts, claimed_at,
                      settled_at, in_doubt, field, error_code, error_message, http_status, request_id, was_sent)
@@ -237,8 +240,8 @@ pub(super) const SETTLE_WITHOUT_ID: &str = "
            (given.value->>12)::bigint, given.value->>13, (given.value->>14)::boolean
     from jsonb_array_elements($1::jsonb) given (value)
     on conflict (id) do update set
-        run = excluded.run, line = excluded.line, outcome = excluded.outcome,
-        fingerprint = excluded.fingerprint, attempts = excluded.attempts,
+        run = case when excluded.outcome = 'pending' then row.run else excluded.run end, line = excluded.line,
+        outcome = excluded.outcome, fingerprint = excluded.fingerprint, attempts = excluded.attempts,
         claimed_at = excluded.claimed_at, settled_at = excluded.settled_at,
         before_claim = case when excluded.outcome = 'pending' then row.before_claim end,
         retry_unfinished = excluded.outcome = 'pending' and row.retry_unfinished,

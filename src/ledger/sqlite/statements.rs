@@ -113,12 +113,13 @@ pub(super) const END_CLAIM_BATCHES: &str =
     "delete from claim_batch where run = ?2 and id in (select value from json_each(?1))";
 
 /// Claims a known row: sets the state that the row has if the run crashes, and stores the previous state in
-/// `before_claim`.
+/// `before_claim`. A row that is only looked up stays one of the run whose file it comes from: the ledger may have no cells
+/// of it, and that run says in which column its reference stands.
 pub(super) const CLAIM_AGAIN: &str = "
-    update row set run = ?2, line = given.value->>1, outcome = 'pending', fingerprint = unhex(given.value->>2),
+    update row set run = iif(given.value->>4, ?2, row.run), line = given.value->>1, outcome = 'pending', fingerprint = unhex(given.value->>2),
         claimed_at = given.value->>3, settled_at = ?3, attempts = 0, in_doubt = 1, field = null,
-        error_code = null, error_message = null, http_status = null, request_id = null,
-        before_claim = iif(row.outcome in ('failed', 'rejected'), json_array(
+        error_code = null, error_message = iif(given.value->>4, null, row.error_message), http_status = null,
+        request_id = null, before_claim = iif(row.outcome in ('failed', 'rejected'), json_array(
             row.outcome, row.run, row.line, hex(row.fingerprint), row.attempts, row.claimed_at, row.settled_at,
             row.field, row.error_code, row.error_message, row.http_status, row.request_id), row.before_claim),
         retry_unfinished = row.retry_unfinished or row.in_doubt or row.outcome in ('failed', 'rejected')
@@ -158,6 +159,7 @@ pub(super) const SETTLE_WITH_ID: &str = "
         before_claim = null, retry_unfinished = 0,
         error_code = null, error_message = null, http_status = null, request_id = null";
 
+/// A row that stays pending keeps its run, which is that of its claim.
 pub(super) const SETTLE_WITHOUT_ID: &str = "
     insert into row (id, run, line, outcome, reference, key, fingerprint, attempts, claimed_at,
                      settled_at, in_doubt, field, error_code, error_message, http_status, request_id, was_sent)
@@ -165,8 +167,8 @@ pub(super) const SETTLE_WITHOUT_ID: &str = "
            value->>7, ?3, value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14
     from json_each(?1) where true
     on conflict (id) do update set
-        run = excluded.run, line = excluded.line, outcome = excluded.outcome,
-        fingerprint = excluded.fingerprint, attempts = excluded.attempts,
+        run = iif(excluded.outcome = 'pending', row.run, excluded.run), line = excluded.line,
+        outcome = excluded.outcome, fingerprint = excluded.fingerprint, attempts = excluded.attempts,
         claimed_at = excluded.claimed_at, settled_at = excluded.settled_at,
         before_claim = iif(excluded.outcome = 'pending', row.before_claim, null),
         retry_unfinished = iif(excluded.outcome = 'pending', row.retry_unfinished, 0),
