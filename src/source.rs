@@ -78,6 +78,7 @@ pub use self::{
     error::{Error, UnreadableExport},
     export_columns::EXPORT_COLUMNS,
     file_state::Change,
+    head::is_failed_export,
     heading::{HeadingMatch, named_field},
     origin::IdentityRisk,
     read_options::{ReadOptions, RecordedMap, SourceOptions, UnusedColumnPolicy},

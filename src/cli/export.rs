@@ -19,6 +19,7 @@ use crate::{
     export::{self, ExportRows, Exported, export},
     ledger::{Reader, RunId},
     report::rows,
+    source::is_failed_export,
 };
 
 pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
@@ -35,7 +36,8 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
     let run = args.run.map(RunId);
     runtime()?.block_on(async {
         let mut reader = Reader::open(&ledger).await?;
-        if let Some(output) = args.output.as_deref().filter(|_| args.force) {
+        // A failed export that was corrected and imported is often replaced by the next one.
+        if let Some(output) = args.output.as_deref().filter(|path| args.force && !is_failed_export(path)) {
             check_sources(output, &mut reader).await?;
         }
         let Some(output) = &args.output else {

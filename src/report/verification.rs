@@ -130,14 +130,14 @@ pub fn verification_table(verification: &Verification<'_>) -> String {
     if found.not_imported > 0 {
         let _ = writeln!(
             text,
-            "  {} of the file were never imported with this ledger, so they were not checked",
+            "  not imported with this ledger, so not checked: {} of the file",
             rows(found.not_imported)
         );
     }
     if verification.not_in_file > 0 && state == RunState::Completed {
         let _ = writeln!(
             text,
-            "  {} of the ledger are not in this file, so they were not checked",
+            "  not in this file, so not checked: {} of the ledger",
             rows(verification.not_in_file)
         );
     }

@@ -4,7 +4,11 @@
 //! export of this program is recognized by its columns. It is UTF-8 with commas, or in whatever format a spreadsheet
 //! saved it; the format settings of the original file do not apply to it.
 
-use std::io::{self, Read};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
 
 use memchr::memchr2;
 
@@ -422,6 +426,13 @@ fn markup(head: &[u8]) -> Option<ForeignFile> {
         },
         _ => None,
     }
+}
+
+/// Whether a file is a failed export of this program. False if it cannot be read.
+pub fn is_failed_export(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(HEAD_MAX_BYTES as u64).read_to_end(&mut head));
+    read.is_ok() && export_delimiter(&head).is_some()
 }
 
 /// The delimiter of the head if it is the header of a failed export of this program.

@@ -166,6 +166,18 @@ fn a_file_is_written_whole_and_what_was_there_is_kept() {
     assert!(!world.path("out.csv.3").exists());
 }
 
+/// Each night: export the rows that are left, correct them, import them.
+#[test]
+fn a_failed_export_that_was_imported_may_be_replaced_by_the_next_one() {
+    let world = mixed();
+    for _ in 0..2 {
+        let done = world.run(&["export", "failed", "--force", "--output", "failed.csv"]);
+        assert_eq!(done.code, 0, "{done:?}");
+        assert_eq!(world.import(&world.path("failed.csv"), &[]).code, 3);
+    }
+    world.run(&["report", "--output", "failed.csv"]).assert_error(2, &["the source of a run"]);
+}
+
 #[test]
 fn a_run_has_its_own_rows() {
     let world = mixed();
