@@ -53,6 +53,18 @@ struct Answers {
     elapsed: Duration,
 }
 
+impl Answers {
+    fn to_report(&self) -> AskedToReport<'_> {
+        AskedToReport {
+            asked: &self.asked,
+            state: self.ended.state(),
+            stop_reason: self.stop.as_ref().map(|message| message.text.as_str()),
+            request_counts: self.request_counts,
+            elapsed: self.elapsed,
+        }
+    }
+}
+
 async fn run(
     args: &args::Plan,
     ledger: &Location,
@@ -106,13 +118,7 @@ async fn run(
         adjustments: &adjustments,
         rate: args.sending.rate.0,
         command,
-        asked: answers.as_ref().map(|answers| AskedToReport {
-            asked: &answers.asked,
-            state: answers.ended.state(),
-            stop_reason: answers.stop.as_ref().map(|message| message.text.as_str()),
-            request_counts: answers.request_counts,
-            elapsed: answers.elapsed,
-        }),
+        asked: answers.as_ref().map(Answers::to_report),
     };
     log_end(&names, code, &planned);
     show(&args.output, &planned, code)?;
