@@ -5,9 +5,9 @@
 //! Only a reference whose cell is a whole number is checked, and a reference that the ledger has is never one.
 //!
 //! A reference with zeros alone proves nothing, because two systems may number their customers differently. So the
-//! row must also be the person whom the ledger has, by its mobile number or e-mail address. A row of a failed export may
-//! have been given others; there it is enough that the reference with zeros belongs to a row that is not imported, or to
-//! the line that the export names.
+//! row must also be the person whom the ledger has, by its mobile number or e-mail address and by its name. A row of a
+//! failed export may have been given others; there it is enough that the reference with zeros belongs to a row that is
+//! not imported, or to the line that the export names.
 //!
 //! Pure: [`Planning`](super::planning::Planning) looks the references up.
 
@@ -19,7 +19,6 @@ use crate::customer::{Customer, Fault, Faults, Field, LOST_ZEROS, Reference, Rul
 const DIGITS_MAX: usize = 24;
 
 /// How the references of the ledger are padded with zeros.
-#[derive(Default)]
 pub(super) struct LostZeros {
     /// The column with the references, or their template; none if it is unknown.
     column: Option<String>,
@@ -76,12 +75,21 @@ impl LostZeros {
     }
 }
 
-/// Whether the ledger's row, which has this reference, is about the same person.
+/// Whether the ledger's row, which has this reference, is about the same person: the mobile number or the e-mail address
+/// is the same, and no name is another one. Many rows of a file may have one placeholder for a number or an address.
 pub(super) fn is_same_person(known: &KnownRow, reference: &Reference, customer: &Customer) -> bool {
     known.fingerprint.is_some_and(|sent| {
         let now = customer.fingerprint_under(reference);
-        let same = now.fields().without(sent.differing(now));
-        same.iter().any(|field| matches!(field, Field::MobileNumber | Field::EmailAddress))
+        let differing = sent.differing(now);
+        let is_reached_alike = now
+            .fields()
+            .without(differing)
+            .iter()
+            .any(|it| matches!(it, Field::MobileNumber | Field::EmailAddress));
+        let of_one = now.fields().without(sent.fields()) | sent.fields().without(now.fields());
+        let is_named_otherwise =
+            differing.without(of_one).iter().any(|it| matches!(it, Field::FirstName | Field::LastName));
+        is_reached_alike && !is_named_otherwise
     })
 }
 
