@@ -4,7 +4,7 @@
 //! cost next to nothing, and memory does not grow with the file. The region of phone numbers is never guessed: a region is
 //! suggested only if all numbers with a country code are of one country, and if it does not spoil most valid rows.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use super::{Cells, Fault, Faults, Field, PhoneRegion, Rule, Rules, Validation, spreadsheet::NEGATIVE};
 
@@ -44,14 +44,13 @@ impl Rescue {
     /// The option to suggest for a kind of fault whose general one is `option`: an option that is tried must have made
     /// rows valid, and then its value is known.
     pub fn suggested<'a>(rescues: &'a [Rescue], option: &'a str) -> Option<&'a str> {
-        let is = |other: &str| option.split(' ').next() == other.split(' ').next();
-        if !TRIED.into_iter().any(is) {
+        if !TRIED.into_iter().any(|tried| is_same_option(option, tried)) {
             return Some(option);
         }
-        rescues.iter().map(|rescue| rescue.option.as_str()).find(|tried| is(tried))
+        rescues.iter().map(|rescue| rescue.option.as_str()).find(|tried| is_same_option(option, tried))
     }
 
-    /// Adds up what the options would do in several files; the one for most rows comes first.
+    /// Adds up what the options would do in several files; in the order of [`Rescues::list`].
     pub fn sum(of_files: impl IntoIterator<Item = Rescue>) -> Vec<Rescue> {
         let mut rows_by_option: BTreeMap<String, u64> = BTreeMap::new();
         for Rescue { option, rows } in of_files {
@@ -59,9 +58,19 @@ impl Rescue {
         }
         let mut list: Vec<_> =
             rows_by_option.into_iter().map(|(option, rows)| Rescue { option, rows }).collect();
-        list.sort_by_key(|rescue| std::cmp::Reverse(rescue.rows));
+        sort(&mut list);
         list
     }
+}
+
+fn sort(rescues: &mut [Rescue]) {
+    let rank = |rescue: &Rescue| TRIED.iter().position(|tried| is_same_option(&rescue.option, tried));
+    rescues.sort_by_key(|rescue| (Reverse(rescue.rows), rank(rescue)));
+}
+
+/// Whether both are the same option, whatever their values.
+fn is_same_option(one: &str, other: &str) -> bool {
+    one.split(' ').next() == other.split(' ').next()
 }
 
 /// Tries options on the invalid rows of a file.
@@ -153,14 +162,14 @@ impl Rescues {
         }
     }
 
-    /// The options that would make rows valid, the one for most rows first.
+    /// The options that would make rows valid, the one for most rows first, and otherwise in the order of [`TRIED`].
     pub fn list(&self) -> Vec<Rescue> {
         let trials = [&self.dropping, &self.lenient].into_iter().flatten();
         let mut list: Vec<_> =
             trials.map(|trial| Rescue { option: trial.option.into(), rows: trial.valid }).collect();
         list.extend(self.region.as_ref().map(RegionTrial::rescue));
         list.retain(|rescue| rescue.rows > 0);
-        list.sort_by_key(|rescue| std::cmp::Reverse(rescue.rows));
+        sort(&mut list);
         list
     }
 }
@@ -390,6 +399,15 @@ mod tests {
                 assert_eq!(list(&first), rescues(&rules, rows), "{at}");
             }
         }
+    }
+
+    #[test]
+    fn options_for_equally_many_rows_keep_their_order_in_a_sum() {
+        let tried = tried(&Rules::default(), &[["9988776655", "+91", "Asha"], ["9988776656", "+91", "Asha"]]);
+        let list = tried.list();
+        let options: Vec<&str> = list.iter().map(|rescue| rescue.option.as_str()).collect();
+        assert_eq!((options, list[0].rows, list[2].rows), (TRIED.to_vec(), 2, 2));
+        assert_eq!(Rescue::sum(list.clone()), list);
     }
 
     #[test]

@@ -351,7 +351,8 @@ pub(super) fn remarks(summary: &Summary<'_>) -> Vec<String> {
     if summary.existing_differing_rows > 0 {
         let (count, fields) = (rows(summary.existing_differing_rows), by_field(&summary.existing_differing));
         remarks.push(format!("existed with other fields: {count} ({fields})"));
-        if summary.count(Outcome::Existing) > 0 {
+        // A run with this option has no differing row that it left as it was.
+        if summary.count(Outcome::Existing) > 0 && summary.count(Outcome::Updated) == 0 {
             remarks.push("  --update-changed sends the file's fields for them".into());
         }
     }

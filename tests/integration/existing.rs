@@ -30,6 +30,7 @@ fn existing_is_compared_and_said_and_changed_in_the_next_run() {
         done.stdout.contains("existed with other fields: 1 row (email_address 1, mobile_number 1)"),
         "{done:?}"
     );
+    assert!(done.stdout.contains("--update-changed sends the file's fields for them"), "{done:?}");
     assert!(world.run(&["report"]).stdout.contains("existed with other fields: 1 row"));
     let updates = world.journal().updates();
 
@@ -52,6 +53,10 @@ fn update_changed_sends_the_update_in_the_same_run() {
     let (world, file) = world_with_two();
     let done = world.import(&file, &["--update-changed"]);
     assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1 existing=1 updated=1"), "{done:?}");
+    for text in [&done.stdout, &world.run(&["report"]).stdout] {
+        assert!(text.contains("existed with other fields: 1 row"), "{text}");
+        assert!(!text.contains("--update-changed sends"), "{text}");
+    }
     let customer = world.journal().customer(MERCHANT, "cust-000001").unwrap();
     assert_eq!((&*customer.mobile_number, &*customer.email_address), ("9800000001", "c1@example.com"));
     assert_eq!(world.summary()["absent"], 0);
