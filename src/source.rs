@@ -90,7 +90,7 @@ use self::{
     columns::ColumnMap,
     csv_reader::{CsvReader, RawCells},
     decode::TextReader,
-    decompress::{Compression, Decompressor},
+    decompress::{Compression, CorruptStream, Decompressor},
     dialect::{Dialect, Given, Trailing},
     file_state::FileState,
     head::ForeignFile,
@@ -532,6 +532,11 @@ impl Source {
         std::thread::Builder::new()
             .name("reader".into())
             .spawn(move || {
+                if let Err(error) = self.check_compression() {
+                    // The receiver may be gone, which ends reading too.
+                    let _ = sender.blocking_send(Err(error));
+                    return;
+                }
                 while let Some(chunk) = self.next_chunk().transpose() {
                     let last = chunk.is_err();
                     if sender.blocking_send(chunk).is_err() || last {
@@ -541,6 +546,18 @@ impl Source {
             })
             .map_err(|error| Error::Read { name, line: 1, error })?;
         Ok(receiver)
+    }
+
+    /// Checks a compressed file to its end, unless nothing of it is left to read.
+    fn check_compression(&self) -> Result<(), Error> {
+        let is_read = self.compression != Compression::None && self.records.rows_left > 0;
+        match self.file.as_deref().filter(|_| is_read).map_or(Ok(()), decompress::check_file) {
+            Err(error) if CorruptStream::of(&error).is_some() => {
+                Err(Error::Damaged { name: self.name.clone(), error })
+            }
+            Err(error) => Err(Error::Read { name: self.name.clone(), line: 1, error }),
+            Ok(()) => Ok(()),
+        }
     }
 
     fn next_chunk(&mut self) -> Result<Option<Chunk>, Error> {

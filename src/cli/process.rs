@@ -9,7 +9,7 @@ use std::{
     task::Poll,
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal as Named, getrlimit, setrlimit};
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal as SignalStream, SignalKind, signal},
@@ -23,6 +23,11 @@ use crate::{error::Error, run::Signal};
 /// Open files besides connections: source, ledger, logs, the runtime's own, metrics connections, and connections being
 /// closed.
 const OTHER_FILES: u64 = 64;
+
+/// The signals that a run ignores, whose default action would end the process. A log rotation may send SIGUSR1 to a run that
+/// has no log file. At SIGXFSZ a file has reached the limit of the shell (`ulimit -f`); the write fails then, which the
+/// run reports.
+const IGNORED: [i32; 2] = [Named::USR1.as_raw(), Named::XFSZ.as_raw()];
 
 /// Raises the limit of open files to what `--concurrency` needs. Each request in flight is an open file, and running out of
 /// them would look like an API that refuses connections.
@@ -120,11 +125,13 @@ pub(super) fn listen_for_signals(
 ) -> Result<mpsc::Receiver<Signal>, Error> {
     let (sender, receiver) = mpsc::channel(4);
     let mut streams = streams()?;
-    // A log rotation may signal a run that has no log file; the default action would end the process.
-    let mut rotations = signal(SignalKind::user_defined1())
-        .map_err(|error| Error::Bug(format!("cannot listen for signals ({error})")))?;
+    let ignored: io::Result<Vec<_>> =
+        IGNORED.into_iter().map(|number| signal(SignalKind::from_raw(number))).collect();
+    let ignored = ignored.map_err(|error| Error::Bug(format!("cannot listen for signals ({error})")))?;
     guard.is_released.store(true, Ordering::Release);
-    tasks.spawn(async move { while rotations.recv().await.is_some() {} });
+    for mut stream in ignored {
+        tasks.spawn(async move { while stream.recv().await.is_some() {} });
+    }
     tasks.spawn(async move { while sender.send(next(&mut streams).await).await.is_ok() {} });
     Ok(receiver)
 }

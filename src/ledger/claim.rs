@@ -547,14 +547,14 @@ impl Settlement {
     }
 
     /// Whether a later run of the same source would neither send nor report anything new for the row. False for a row
-    /// that is tried again, and for a row whose customer has other fields: the next run reports it as `changed`.
+    /// that is tried again, for a row whose customer has other fields, which the next run reports as `changed`, and for
+    /// an Update: the next run no longer reports the fields that this run found changed.
     pub(super) fn is_settled_for_good(&self) -> bool {
         match &self.result {
             RowResult::Insert(InsertResult::Failed(_) | InsertResult::Pending { .. }) => false,
             RowResult::Insert(InsertResult::Rejected(_)) => true,
-            RowResult::Insert(InsertResult::ExistingThenUpdate(_, result)) | RowResult::Update(result) => {
-                result.is_final()
-            }
+            RowResult::Insert(InsertResult::ExistingThenUpdate(_, result)) => result.is_final(),
+            RowResult::Update(_) => false,
             RowResult::Insert(InsertResult::Existing(located) | InsertResult::Created(located)) => {
                 let customer = self.claim.customer();
                 customer.is_none_or(|customer| located.differing(customer.fingerprint).is_empty())

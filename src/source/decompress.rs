@@ -5,10 +5,15 @@
 //! Memory is bounded by the format's window: 32 KiB for gzip, at most [`ZSTD_WINDOW_LOG_MAX`] for Zstandard, whatever the
 //! size of the text. Compressed bytes are counted, so that progress and the position of a corruption refer to the source
 //! itself. A truncated or corrupt stream is an error that follows all data decompressed before it.
+//!
+//! What damaged data decompresses to may look like rows, and its checksum comes last. So a file is decompressed once to
+//! its end before its rows are used ([`check_file`]). Input that can be read only once is not checked.
 
 use std::{
     fmt,
+    fs::File,
     io::{self, BufRead, BufReader, Cursor, Read},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -103,9 +108,7 @@ impl Read for Decompressor {
                 return error;
             };
             let byte = self.consumed.load(Ordering::Relaxed);
-            let cut = error.kind() == io::ErrorKind::UnexpectedEof;
-            let why = if cut { None } else { Some(error.to_string()) };
-            let corrupt = CorruptStream { format, byte, why };
+            let corrupt = CorruptStream { format, byte, corruption: Corruption::of(&error) };
             self.damage = Some((error.kind(), corrupt.clone()));
             io::Error::new(error.kind(), corrupt)
         })
@@ -162,25 +165,91 @@ pub(super) struct CorruptStream {
     format: &'static str,
     /// Offset in the compressed source.
     byte: u64,
-    /// The decoder's reason; `None` if the stream is truncated.
-    why: Option<String>,
+    corruption: Corruption,
+}
+
+/// Why a stream cannot be decompressed any further.
+#[derive(Clone, Debug)]
+enum Corruption {
+    /// It ends too early.
+    Truncated,
+    /// It was compressed with a dictionary.
+    Dictionary,
+    /// Its window is larger than [`ZSTD_WINDOW_LOG_MAX`].
+    Window,
+    /// The decoder's reason.
+    Damaged(String),
+}
+
+impl Corruption {
+    fn of(error: &io::Error) -> Corruption {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Corruption::Truncated;
+        }
+        // The library's names of its error codes, which is all that an error of it has.
+        match error.to_string().as_str() {
+            "Dictionary mismatch" => Corruption::Dictionary,
+            "Frame requires too much memory for decoding" => Corruption::Window,
+            why => Corruption::Damaged(why.into()),
+        }
+    }
+}
+
+impl CorruptStream {
+    /// The corrupt stream that an error is about; none for an I/O error of the system.
+    pub(super) fn of(error: &io::Error) -> Option<&CorruptStream> {
+        error.get_ref()?.downcast_ref()
+    }
+
+    /// What the user can do.
+    pub(super) fn hint(&self) -> &'static str {
+        match self.corruption {
+            Corruption::Truncated => {
+                "get the file whole, then run the same command again; the rows before it stand"
+            }
+            Corruption::Dictionary => "unpack it: zstd -dc -D DICTIONARY FILE | customer-import import -",
+            Corruption::Window => "unpack it: zstd -dc --long=31 FILE | customer-import import -",
+            Corruption::Damaged(_) => {
+                "get the file whole, then run the same command again; rows before it may be damaged too: compare \
+                 them with verify"
+            }
+        }
+    }
 }
 
 impl fmt::Display for CorruptStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CorruptStream { format, byte, why } = self;
-        match why {
-            None => write!(f, "the {format} data breaks off at byte {byte} of the file"),
-            Some(why) => write!(f, "the {format} data is damaged at byte {byte} of the file ({why})"),
+        let CorruptStream { format, byte, corruption } = self;
+        match corruption {
+            Corruption::Truncated => write!(f, "the {format} data breaks off at byte {byte} of the file"),
+            Corruption::Dictionary => {
+                write!(f, "the {format} data needs the dictionary that it was compressed with")
+            }
+            Corruption::Window => write!(f, "the {format} data needs a window of more than 128 MiB"),
+            Corruption::Damaged(why) => {
+                write!(f, "the {format} data is damaged at byte {byte} of the file ({why})")
+            }
         }
     }
 }
 
 impl std::error::Error for CorruptStream {}
 
-/// Whether the stream is corrupt, as opposed to an I/O error of the system.
-pub(super) fn is_corrupt_stream(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<CorruptStream>())
+/// Decompresses a file to its end. Returns the error if its data is damaged. A truncated file is none: its rows up to
+/// that point are whole.
+pub(super) fn check_file(path: &Path) -> io::Result<()> {
+    let mut decompressor = Decompressor::new(Box::new(File::open(path)?))?;
+    match io::copy(&mut decompressor, &mut io::sink()) {
+        Err(error)
+            if !matches!(
+                CorruptStream::of(&error),
+                Some(CorruptStream { corruption: Corruption::Truncated, .. })
+            ) =>
+        {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads `BYTES` bytes, or fewer at the end of the input.

@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, io, path::PathBuf};
 
-use super::{decompress::is_corrupt_stream, file_state::Change};
+use super::{decompress::CorruptStream, file_state::Change};
 use crate::{
     customer::{Field, mapped_columns, noun, visible},
     ledger::{self, RunId},
@@ -35,6 +35,14 @@ pub enum Error {
         /// The line that reading had reached.
         line: u64,
         /// The system's reason.
+        error: io::Error,
+    },
+    /// The compressed file is damaged, which was found before any of its rows was used.
+    #[error("{name} cannot be used: {error}")]
+    Damaged {
+        /// The source.
+        name: String,
+        /// The damage and its place.
         error: io::Error,
     },
     /// The file was written to, or replaced, while it was read.
@@ -212,12 +220,13 @@ impl Error {
             }
             Error::Directory(_) => "name a CSV file, or - for standard input".into(),
             Error::Empty(_) => "give a CSV file whose first line names the columns".into(),
-            Error::Read { error, .. } if is_corrupt_stream(error) => {
-                "get the file whole, then run the same command again; the rows before it stand".into()
+            Error::Damaged { .. } => {
+                "none of its rows was sent; get the file whole, then run the same command again".into()
             }
-            Error::Read { .. } | Error::Changed { .. } => {
-                "what was recorded stands; run the same command again".into()
+            Error::Read { error, .. } => {
+                CorruptStream::of(error).map_or(RUN_AGAIN, CorruptStream::hint).into()
             }
+            Error::Changed { .. } => RUN_AGAIN.into(),
             Error::HeaderFlaw { .. } => {
                 "correct the first line, or give --quote none if quotes are plain text in this file".into()
             }
@@ -289,7 +298,9 @@ impl Error {
     /// Whether the command line or the file's header is at fault; nothing was begun then.
     pub fn is_usage(&self) -> bool {
         match self {
-            Error::Read { .. } | Error::Changed { .. } | Error::ReaderGone(_) => false,
+            Error::Read { .. } | Error::Damaged { .. } | Error::Changed { .. } | Error::ReaderGone(_) => {
+                false
+            }
             Error::Ledger(error) => error.is_usage(),
             _ => true,
         }
@@ -329,6 +340,8 @@ impl UnreadableExport {
 }
 
 /// What to do about a failed export without some of its columns.
+const RUN_AGAIN: &str = "what was recorded stands; run the same command again";
+
 const KEEP_OWN_COLUMNS: &str = "export it again, and keep the columns that begin with _ as they are: they tell a \
                                 duplicate from the row that it repeats";
 

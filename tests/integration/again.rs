@@ -122,6 +122,24 @@ fn rows_that_are_to_be_sent_again_are_read_again() {
 }
 
 #[test]
+fn an_update_is_no_difference_in_the_run_after_it() {
+    let world = World::new();
+    let file = world.file("users.csv", rows(0..600));
+    assert_eq!(world.import(&file, &[]).code, 0);
+    let file = world.file("users.csv", rows(0..600).replace("cust-000007,", "cust-000007,9"));
+    assert_eq!(world.import(&file, &["--update-changed"]).code, 0);
+    assert_eq!(world.outcomes(), "unchanged=599 updated=1");
+    assert_eq!(world.summary()["changed_fields"], json!({"mobile_number": 1}));
+    for is_skipped in [false, true] {
+        let (done, went_on) = goes_on(&world, &file, &["--update-changed"]);
+        assert_eq!((done.code, went_on), (0, is_skipped), "{done:?}");
+        assert_eq!(world.outcomes(), "unchanged=600");
+        assert_eq!(world.summary()["changed_fields"], json!({}));
+        assert!(!done.stdout.contains("differ from the import"), "{done:?}");
+    }
+}
+
+#[test]
 fn a_canary_is_not_read_twice() {
     let world = World::new();
     let file = world.rows("users.csv", 900);

@@ -87,7 +87,7 @@ fn under_shell(world: &World, script: &str, file: &Path, more: &[&str]) -> Done 
 }
 
 /// Files may not grow beyond this many blocks; a write beyond that fails like one to a broken disk.
-const NO_LARGER_THAN: &str = "trap '' XFSZ; ulimit -f \"$BLOCKS\"; exec \"$@\"";
+const NO_LARGER_THAN: &str = "ulimit -f \"$BLOCKS\"; exec \"$@\"";
 
 /// Wherever the disk fails: before there is a ledger, while it is created, and during a run. The rows take more than
 /// the largest limit, however few commits a fast machine makes for them.

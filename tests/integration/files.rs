@@ -4,7 +4,7 @@
 //! of its rows look right: an umlaut in a name, the last thousand rows of a truncated download, a column shifted by
 //! one, everything after a quote that was never closed.
 
-use std::{collections::BTreeMap, io::Write, process::Command};
+use std::{collections::BTreeMap, io::Write, path::Path, process::Command};
 
 use crate::world::{MERCHANT, World, cells, finish, knob};
 
@@ -254,6 +254,60 @@ fn a_stream_that_breaks_off_settles_what_came_and_names_the_place() {
     world.import(&file, &[]).assert_error_line(1, &["damaged at byte", "data behind the zeros"]);
     world.file("users.gz", &whole[..20]);
     world.run(&["validate", "users.gz"]).assert_error_line(1, &["breaks off at byte 20"]);
+}
+
+/// What damaged data decompresses to looks like rows, with references and numbers of nobody.
+#[test]
+fn of_a_damaged_file_nothing_is_sent() {
+    let text =
+        format!("{HEADER}{}", (0..4000).map(|n| format!("cust-{n:06},9{n:06},x\n")).collect::<String>());
+    let (half, rest) = text.split_at(40_000);
+    let damaged = |mut bytes: Vec<u8>, at: usize| {
+        bytes[at] ^= 0x10;
+        bytes
+    };
+    let (first, second, packed) = (gzip(half.as_bytes()), gzip(rest.as_bytes()), gzip(text.as_bytes()));
+    let mut zstd = zstd::stream::Encoder::new(Vec::new(), 3).unwrap();
+    zstd.include_checksum(true).unwrap();
+    zstd.write_all(text.as_bytes()).unwrap();
+    let zstd = zstd.finish().unwrap();
+    let checksum = zstd.len() - 1;
+    for (name, bytes) in [
+        ("users.gz", damaged(packed.clone(), packed.len() / 3)),
+        ("users.gz", [damaged(first.clone(), first.len() - 6), second.clone()].concat()),
+        ("users.gz", [first, damaged(second.clone(), second.len() / 2)].concat()),
+        ("users.zst", damaged(zstd, checksum)),
+    ] {
+        let world = World::new();
+        let file = world.file(name, &bytes);
+        let done = world.import(&file, &[]);
+        done.assert_error_line(1, &["cannot be used", "is damaged at byte", "none of its rows was sent"]);
+        assert_eq!((world.journal().requests(), &world.summary()["rows"]), (0, &serde_json::json!(0)));
+        let file = world.file(name, &packed);
+        assert_eq!(world.import(&file, &[]).code, 0);
+        assert_eq!(world.outcomes(), "created=4000");
+    }
+    // A pipe cannot be read twice, so its rows are sent before the damage is known.
+    let world = World::new();
+    let checksum = packed.len() - 6;
+    let done = world.run_with_input(&world.import_args(Path::new("-"), &[]), &damaged(packed, checksum));
+    done.assert_error_line(1, &["is damaged at byte", "rows before it may be damaged too", "verify"]);
+}
+
+#[test]
+fn a_zstd_file_that_needs_more_than_itself_is_answered_with_the_command_that_unpacks_it() {
+    let world = World::new();
+    let mut window = zstd::stream::Encoder::new(Vec::new(), 3).unwrap();
+    window.window_log(28).unwrap();
+    window.write_all(HEADER.as_bytes()).unwrap();
+    // The header of a frame that names the dictionary 7, and an empty block.
+    let dictionary = [0x28, 0xb5, 0x2f, 0xfd, 0x01, 0x58, 7, 1, 0, 0];
+    world.file("window.zst", window.finish().unwrap());
+    world.file("dictionary.zst", dictionary);
+    world
+        .run(&["validate", "window.zst"])
+        .assert_error_line(1, &["window of more than", "zstd -dc --long=31"]);
+    world.run(&["validate", "dictionary.zst"]).assert_error_line(1, &["needs the dictionary", "zstd -dc -D"]);
 }
 
 #[test]
