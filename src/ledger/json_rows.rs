@@ -101,13 +101,15 @@ impl BatchJson {
                     it.may_have_landed,
                 )
             })),
-            superseded_by_id: json_rows(&superseded.by_id),
-            superseded_by_line: json_rows(superseded.by_line.iter().map(|(line, content, reference)| {
-                let key = reference.as_deref().map(|text| Reference::recorded(text).key());
-                (line, signed(*content), reference, Some(*content) == key)
+            superseded_by_id: json_rows(
+                superseded.by_id.iter().map(|it| (it.id, &it.reference, it.even_duplicate)),
+            ),
+            superseded_by_line: json_rows(superseded.by_line.iter().map(|it| {
+                let key = it.reference.as_deref().map(|text| Reference::recorded(text).key());
+                (it.line, signed(it.content), &it.reference, Some(it.content) == key)
             })),
             superseded_by_cells: json_rows(
-                superseded.by_cells.iter().map(|(line, content)| (line, signed(*content))),
+                superseded.by_cells.iter().map(|it| (it.line, signed(it.content_without_reference))),
             ),
             corrected: json_rows(batch.corrected.iter().map(|it| (it.line, it.outcome.name(), &it.code))),
             updates: UpdatesJson::of(&batch.updates),
