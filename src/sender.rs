@@ -114,7 +114,7 @@ pub struct Sender {
     retrying: AtomicU64,
     endpoint: Endpoint,
     /// Number of failed rows whose last response came from an intermediary.
-    rejected_by_intermediary: AtomicU64,
+    refused_by_intermediary: AtomicU64,
 }
 
 impl Sender {
@@ -133,7 +133,7 @@ impl Sender {
             replies: ReplyCounts::default(),
             retrying: AtomicU64::new(0),
             endpoint: Endpoint::default(),
-            rejected_by_intermediary: AtomicU64::new(0),
+            refused_by_intermediary: AtomicU64::new(0),
         }
     }
 

@@ -415,7 +415,7 @@ impl Source {
         Ok(self.next_row_if(|_, _, _| true)?.flatten())
     }
 
-    /// The next data row, or `Some(None)` if `wants` rejects it. `validate` inspects rows without building them.
+    /// The next data row, or `Some(None)` if `wants` refuses it. `validate` inspects rows without building them.
     ///
     /// # Errors
     /// If the file cannot be read any further.

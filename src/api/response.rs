@@ -37,7 +37,7 @@ pub enum Reply {
     Foreign(Answer),
     /// The request surely did not arrive: connection refused, unknown host, no TLS.
     NotSent(String),
-    /// The proxy requires a login, or rejects the one that was sent; the request did not arrive.
+    /// The proxy requires a login, or refuses the one that was sent; the request did not arrive.
     ProxyLogin(String),
     /// The request may have arrived; its response is lost or unreadable.
     Unknown {

@@ -42,7 +42,7 @@ const CHANCE_MAX: f64 = 1e-9;
 /// rows.
 const COUNTED_MAX: u32 = 8;
 
-/// Maximum number of log lines about rows that an intermediary rejected.
+/// Maximum number of log lines about rows that an intermediary refused.
 const INTERMEDIARY_LOGGED_MAX: u64 = 20;
 
 /// The attempts of one row.
@@ -313,9 +313,9 @@ impl<'a> Attempts<'a> {
         if error.code.as_deref() != Some(RowError::NOT_THE_API) {
             return;
         }
-        if self.sender.rejected_by_intermediary.fetch_add(1, Relaxed) < INTERMEDIARY_LOGGED_MAX {
+        if self.sender.refused_by_intermediary.fetch_add(1, Relaxed) < INTERMEDIARY_LOGGED_MAX {
             let (run, line, status) = (claim.run().0, claim.line(), error.http_status);
-            warn!(run, line, status, "an intermediary rejects this row; the next run sends it again");
+            warn!(run, line, status, "an intermediary refuses this row; the next run sends it again");
         }
     }
 
@@ -522,7 +522,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Handles a 429. Normally the shared pause delays every request, so the row does not wait by itself. It does if
-    /// no shared pause is in effect, or after [`THROTTLED_WITHOUT_DELAY_MAX`] throttled replies in a row. The reply
+    /// no shared pause is in effect, or after [`THROTTLED_WITHOUT_DELAY_MAX`] throttled replies in succession. The reply
     /// costs an attempt only if the row alone is throttled.
     pub(super) async fn after_throttled(&mut self, step: Step, reply: &Reply) -> Result<(), RunEnded> {
         let sender = self.sender;

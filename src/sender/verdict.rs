@@ -33,7 +33,7 @@ const CLOCK_MARGIN_MS: i64 = 2_000;
 /// The tolerance if the reply has no `Date` header, so that the difference of the two clocks is unknown.
 const UNKNOWN_CLOCK_MARGIN_MS: i64 = 300_000;
 
-/// Fewer responses of intermediaries prove nothing: a firewall may reject one row alone.
+/// Fewer responses of intermediaries prove nothing: a firewall may refuse one row alone.
 const FOREIGN_MIN: u32 = 4;
 
 /// This many responses of intermediaries are proof at once.
@@ -305,7 +305,7 @@ fn verdict_on_answer(step: Step, answer: &Answer) -> Verdict {
     match (answer.meaning, step) {
         (Meaning::InternalError, _) => unclear(step),
         _ if !is_about_the_row(answer.status) => unclear(step),
-        // The API rejects a call that it accepted before: a temporary state.
+        // The API refuses a call that it accepted before: a temporary state.
         _ if step.is_write() && matches!(answer.status, 404 | 405) && answer.meaning != Meaning::NotFound => {
             unclear(step)
         }
