@@ -12,6 +12,8 @@
 
 mod attempts;
 
+mod endpoint;
+
 mod lookup;
 
 mod verdict;
@@ -29,11 +31,12 @@ use tokio::sync::watch;
 
 use self::{
     attempts::{Attempts, ReplyCounts},
-    verdict::Endpoint,
+    endpoint::Endpoint,
 };
 pub use self::{
+    endpoint::Contact,
     lookup::{Lookup, lookup},
-    verdict::{Contact, Halt},
+    verdict::Halt,
 };
 use crate::{
     api::{Api, ApiMetrics},
