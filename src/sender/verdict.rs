@@ -193,6 +193,7 @@ pub(super) fn verdict(
             match reply {
                 _ if classification.is_throttled() => Verdict::Pause,
                 Reply::Answer(answer) => verdict_on_answer(step, answer),
+                // The response of an intermediary.
                 _ => unclear(step),
             }
         }
@@ -253,22 +254,18 @@ enum Author {
 }
 
 fn author(history: History, created: Option<Created>) -> Author {
-    match created {
+    // Created at about the time of our claim or later.
+    let is_new = created.map(|created| created.at + CLOCK_MARGIN_MS >= history.first_claimed_at);
+    match (history.may_be_ours(), is_new) {
         // The customer did not exist before our Create, and exists now.
-        None if history.may_be_ours() && history.was_absent => Author::Us,
-        None if history.may_be_ours() => Author::Unclear,
-        None => Author::Others,
-        Some(_) if history.may_be_ours() && is_older(created, history.first_claimed_at) => Author::Others,
-        Some(created)
-            if history.may_be_ours() && created.at + CLOCK_MARGIN_MS >= history.first_claimed_at =>
-        {
-            Author::Us
-        }
-        Some(_) if history.may_be_ours() => Author::Unclear,
-        // Created at about the time of our claim or later, although our one Create was refused: a proxy may have sent
-        // it twice.
-        Some(created) if created.at + CLOCK_MARGIN_MS >= history.first_claimed_at => Author::Unclear,
-        Some(_) => Author::Others,
+        (true, None) if history.was_absent => Author::Us,
+        (true, None) => Author::Unclear,
+        (true, Some(true)) => Author::Us,
+        (true, Some(false)) if is_older(created, history.first_claimed_at) => Author::Others,
+        (true, Some(false)) => Author::Unclear,
+        // Our one Create was refused, and yet the customer is new: a proxy may have sent the Create twice.
+        (false, Some(true)) => Author::Unclear,
+        (false, None | Some(false)) => Author::Others,
     }
 }
 
