@@ -676,12 +676,12 @@ fn encode(batch: &CommitBatch<'_>, worker: i64, statements: &mut Vec<Statement>)
     if !notes.is_empty() {
         statements.push(of_rows(COUNT_EXISTING, &json_rows(notes)));
     }
-    if let Some(first) = batch.new_claims.first() {
+    if let (Some(first), Some(rows)) = (batch.new_claims.first(), &json.new_claims) {
         let insert = Statement::new(INSERT_CLAIM_BATCH).bind(first.id.0).bind(run.0).bind(worker);
-        statements.push(insert.bind(now).json(&json.new_claims));
+        statements.push(insert.bind(now).json(rows));
     }
-    if !batch.repeated_claims.is_empty() {
-        statements.push(of_rows(CLAIM_AGAIN, &json.repeated_claims).bind(now).bind(worker));
+    if let Some(rows) = &json.repeated_claims {
+        statements.push(of_rows(CLAIM_AGAIN, rows).bind(now).bind(worker));
     }
     if !batch.renewed.is_empty() {
         statements.push(Statement::new(FORGET_BEFORE_CLAIM).ids(&batch.renewed));
@@ -746,19 +746,14 @@ fn encode_settled(batch: &CommitBatch<'_>, json: &BatchJson, statements: &mut Ve
         let settle = Statement::new(SETTLE_WITH_ID).bind(run.0).bind(now);
         statements.push(bind_found(bind_columns(settle, &batch.with_id), &batch.with_id));
     }
-    // Before the records of earlier runs are deleted: they show whether a row was corrected.
-    if !batch.corrected.is_empty() {
-        statements.push(of_rows(MARK_CORRECTED, &json.corrected));
-    }
-    let superseded = &batch.superseded;
-    for (sql, is_empty, rows) in [
-        (DELETE_SUPERSEDED_BY_ID, superseded.by_id.is_empty(), &json.superseded_by_id),
-        (DELETE_SUPERSEDED_BY_LINE, superseded.by_line.is_empty(), &json.superseded_by_line),
-        (DELETE_SUPERSEDED_BY_CELLS, superseded.by_cells.is_empty(), &json.superseded_by_cells),
+    // `MARK_CORRECTED` precedes the deletion of earlier runs' records, which show whether a row was corrected.
+    for (sql, rows) in [
+        (MARK_CORRECTED, &json.corrected),
+        (DELETE_SUPERSEDED_BY_ID, &json.superseded_by_id),
+        (DELETE_SUPERSEDED_BY_LINE, &json.superseded_by_line),
+        (DELETE_SUPERSEDED_BY_CELLS, &json.superseded_by_cells),
     ] {
-        if !is_empty {
-            statements.push(of_rows(sql, rows));
-        }
+        statements.extend(rows.as_deref().map(|rows| of_rows(sql, rows)));
     }
     if !batch.unsendable.is_empty() {
         let rows = batch.unsendable.iter().map(|it| {
@@ -770,10 +765,10 @@ fn encode_settled(batch: &CommitBatch<'_>, json: &BatchJson, statements: &mut Ve
         });
         statements.push(of_rows(INSERT_UNSENDABLE, &json_rows(rows)).bind(now));
     }
-    if !batch.without_id.is_empty() {
-        statements.push(of_rows(SETTLE_WITHOUT_ID, &json.without_id).bind(now));
+    if let Some(rows) = &json.without_id {
+        statements.push(of_rows(SETTLE_WITHOUT_ID, rows).bind(now));
         if batch.restores_rows {
-            statements.push(of_rows(RESTORE_ROWS, &json.without_id));
+            statements.push(of_rows(RESTORE_ROWS, rows));
         }
     }
     let of_unsendable = batch.unsendable.iter().filter_map(|it| Some((it.row.id, it.record.as_ref()?)));
@@ -792,14 +787,14 @@ fn encode_settled(batch: &CommitBatch<'_>, json: &BatchJson, statements: &mut Ve
 fn encode_updates(batch: &CommitBatch<'_>, json: &UpdatesJson, worker: i64, statements: &mut Vec<Statement>) {
     let CommitBatch { run, now, updates, .. } = batch;
     let of_rows = |sql: &'static str, rows: &str| Statement::new(sql).json(rows).bind(run.0);
-    if !updates.updated.is_empty() {
-        statements.push(of_rows(SETTLE_UPDATED, &json.updated).bind(*now));
+    if let Some(rows) = &json.updated {
+        statements.push(of_rows(SETTLE_UPDATED, rows).bind(*now));
     }
-    if !updates.unfinished.is_empty() {
-        statements.push(Statement::new(SETTLE_UNFINISHED_UPDATES).json(&json.unfinished));
+    if let Some(rows) = &json.unfinished {
+        statements.push(Statement::new(SETTLE_UNFINISHED_UPDATES).json(rows));
     }
-    if !updates.new_unfinished.is_empty() {
-        statements.push(of_rows(INSERT_UNFINISHED_UPDATES, &json.new_unfinished));
+    if let Some(rows) = &json.new_unfinished {
+        statements.push(of_rows(INSERT_UNFINISHED_UPDATES, rows));
     }
     if !updates.restored.is_empty() {
         statements.push(Statement::new(RESTORE_UPDATES).ids(&updates.restored).bind(run.0));
@@ -807,8 +802,8 @@ fn encode_updates(batch: &CommitBatch<'_>, json: &UpdatesJson, worker: i64, stat
     if !updates.finished.is_empty() {
         statements.push(Statement::new(DELETE_FINISHED_UPDATES).ids(&updates.finished));
     }
-    if !updates.begun.is_empty() {
-        statements.push(of_rows(BEGIN_UPDATES, &json.begun).bind(worker));
+    if let Some(rows) = &json.begun {
+        statements.push(of_rows(BEGIN_UPDATES, rows).bind(worker));
     }
     if !updates.changed.is_empty() {
         let counts = updates.changed_counts();
