@@ -377,6 +377,23 @@ impl RefillInterval {
     }
 }
 
+/// A rate that is chosen after a refusal.
+#[derive(Clone, Copy)]
+struct Choice {
+    rate: f64,
+    /// How the rate grows after its hold.
+    increase: Increase,
+    /// The refill interval before the refusal; zero if none was measured.
+    interval: RefillInterval,
+}
+
+impl Choice {
+    /// A choice without a refill interval before it.
+    fn new(rate: f64, increase: Increase) -> Choice {
+        Choice { rate, increase, interval: RefillInterval::default() }
+    }
+}
+
 /// How the rate grows after a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum Increase {
@@ -516,8 +533,8 @@ impl AdaptiveRate {
         let Provisional { before, first, retry_after, until_s } = &provisional;
         let mut again = (**before).clone();
         mem::swap(&mut again.accepted, &mut self.accepted);
-        let (interval, rate, increase) = again.choose_rate(*first, *retry_after);
-        let (rate, increase) = again.polite_rate(*first, rate, increase);
+        let choice = again.choose_rate(*first, *retry_after);
+        let Choice { rate, increase, interval } = again.polite_rate(*first, choice);
         mem::swap(&mut again.accepted, &mut self.accepted);
         if let Some(last) = &mut self.last_throttling {
             (last.interval, last.increase) = (interval, increase);
@@ -717,18 +734,7 @@ impl AdaptiveRate {
                 // A short pause leaves no room for others on the limit.
                 let is_long = last.is_none() || self.courtesy.is_some();
                 pause = retry_after.or(Some(if is_long { OWN_PAUSE_MAX } else { OWN_PAUSE_FIRST }));
-                let restored =
-                    if retry_after.is_none() { self.rate_given_up_at_random(stamp, now_s) } else { None };
-                let until_s = now_s + self.reported_within_s;
-                let is_provisional = restored.is_none() && self.reported_within_s > 0.0;
-                let before = is_provisional.then(|| Box::new(self.without_counts()));
-                self.provisional =
-                    before.map(|before| Provisional { before, first: stamp, retry_after, until_s });
-                let chosen = match restored {
-                    Some(rate) => (RefillInterval::default(), rate, Increase::Search),
-                    None => self.choose_rate(stamp, retry_after),
-                };
-                self.begin_event(stamp, now_s, chosen);
+                self.begin_event(stamp, retry_after, now_s);
             }
         }
         if let Some(last) = &mut self.last_throttling {
@@ -764,28 +770,33 @@ impl AdaptiveRate {
     }
 
     /// Chooses a new rate between the lower and the upper bound of the limit.
-    fn choose_rate(
+    fn choose_rate(&mut self, refused: RequestStamp, retry_after: Option<Duration>) -> Choice {
+        let upper = self.upper_bound(refused.at_s);
+        let Phase::Hold { from_s, until_s } = self.phase else {
+            return match &self.courtesy {
+                Some(_) => Choice::new(courtesy::FIRST_SHARE * upper, Increase::Maintain),
+                None => self.choose_after_slow_start(refused.at_s, retry_after, upper),
+            };
+        };
+        match &self.last_throttling {
+            Some(first) if self.is_measuring() => {
+                self.choose_after_measuring(first, refused, retry_after, upper)
+            }
+            _ => self.choose_after_hold(from_s, until_s, refused.at_s, retry_after, upper),
+        }
+    }
+
+    /// Chooses a new rate after a hold between two times, during which or after which a request was refused.
+    fn choose_after_hold(
         &mut self,
-        stamp: RequestStamp,
+        from_s: f64,
+        until_s: f64,
+        at_s: f64,
         retry_after: Option<Duration>,
-    ) -> (RefillInterval, f64, Increase) {
-        let at_s = stamp.at_s;
-        let upper = self.upper_bound(at_s);
+        upper: f64,
+    ) -> Choice {
         let previous = self.last_throttling.as_ref().filter(|last| at_s - last.first_sent_s < WINDOW_S);
         let cycle_rate = self.cycle_rate(at_s);
-        let Phase::Hold { from_s, until_s } = self.phase else {
-            let (rate, increase) = match &self.courtesy {
-                Some(_) => (courtesy::FIRST_SHARE * upper, Increase::Maintain),
-                None => self.rate_after_slow_start(at_s, retry_after, upper),
-            };
-            return (RefillInterval::default(), rate, increase);
-        };
-        if let Some(first) = &self.last_throttling
-            && let Increase::Measure { .. } = first.increase
-        {
-            let (rate, increase) = self.rate_after_measuring(first, stamp, retry_after, upper);
-            return (RefillInterval::default(), rate, increase);
-        }
         let accepted = self.accepted.sum_between(from_s, at_s);
         let interval = RefillInterval { seconds: at_s - from_s, accepted };
         let was_searching =
@@ -825,9 +836,10 @@ impl AdaptiveRate {
             let was_held =
                 at_s <= until_s && (CONFIRM_AFTER_S..=AVERAGE_WINDOW_S).contains(&interval.seconds);
             let refill = if was_held { interval.accepted / (interval.seconds + 1.0) } else { rate };
-            return (interval, TARGET_AFTER_LONG_PAUSE * rate.min(refill), Increase::Maintain);
+            let rate = TARGET_AFTER_LONG_PAUSE * rate.min(refill);
+            return Choice { rate, increase: Increase::Maintain, interval };
         }
-        (interval, rate, increase)
+        Choice { rate, increase, interval }
     }
 
     /// The rate that was accepted on average since the previous throttling, or since the end of a later outage; `None` if
@@ -859,31 +871,32 @@ impl AdaptiveRate {
         if was_down && is_held { accepted.max(self.rate) } else { accepted }
     }
 
-    fn rate_after_slow_start(&self, at_s: f64, retry_after: Option<Duration>, upper: f64) -> (f64, Increase) {
+    fn choose_after_slow_start(&self, at_s: f64, retry_after: Option<Duration>, upper: f64) -> Choice {
         let known = TARGET_UTILIZATION * upper;
         // In a long pause a bucket of any size fills up, and measuring it would take too many requests.
         if upper < MEASURE_MIN || at_s >= MEASURE_WITHIN_S || retry_after >= Some(LONG_PAUSE) {
-            return (known, Increase::Search);
+            return Choice::new(known, Increase::Search);
         }
         let doubling_s = at_s.max(MEASURE_DOUBLING_MIN_S);
-        ((MEASURE_FROM * upper).min(self.rate / 2.0).max(known), Increase::Measure { doubling_s })
+        let rate = (MEASURE_FROM * upper).min(self.rate / 2.0).max(known);
+        Choice::new(rate, Increase::Measure { doubling_s })
     }
 
-    fn rate_after_measuring(
+    fn choose_after_measuring(
         &self,
         first: &ThrottleEvent,
         second: RequestStamp,
         retry_after: Option<Duration>,
         upper: f64,
-    ) -> (f64, Increase) {
+    ) -> Choice {
         let known = TARGET_UTILIZATION * upper;
         if upper < SAME_BURST * self.accepted.sum_between(0.0, first.resume_s) {
-            return (known, Increase::Maintain);
+            return Choice::new(known, Increase::Maintain);
         }
         let target = if retry_after.is_some() { TARGET_OF_BUCKET } else { TARGET_OF_BOUNDS };
         match self.bucket_rate(first, second) {
-            Some(rate) if rate > upper => (target * rate, Increase::Maintain),
-            _ => (known, Increase::Search),
+            Some(rate) if rate > upper => Choice::new(target * rate, Increase::Maintain),
+            _ => Choice::new(known, Increase::Search),
         }
     }
 
@@ -917,17 +930,18 @@ impl AdaptiveRate {
 
     /// The rate with others on the same limit: a share of the limit is held for a long time, despite occasional
     /// refusals.
-    fn polite_rate(&mut self, first: RequestStamp, rate: f64, increase: Increase) -> (f64, Increase) {
+    fn polite_rate(&mut self, first: RequestStamp, choice: Choice) -> Choice {
         let was_held = matches!(self.phase, Phase::Hold { until_s, .. } if first.at_s <= until_s);
         let (before, is_found) = (self.rate, self.is_found());
         match &mut self.courtesy {
             Some(courtesy) if was_held && is_found => {
-                (courtesy.rate_after_refusal(before, first.number), Increase::Maintain)
+                let rate = courtesy.rate_after_refusal(before, first.number);
+                Choice { rate, increase: Increase::Maintain, ..choice }
             }
-            Some(courtesy) if increase == Increase::Maintain => {
-                (courtesy.rate_for(rate, first.number), increase)
+            Some(courtesy) if choice.increase == Increase::Maintain => {
+                Choice { rate: courtesy.rate_for(choice.rate, first.number), ..choice }
             }
-            _ => (rate, increase),
+            _ => choice,
         }
     }
 
@@ -945,13 +959,21 @@ impl AdaptiveRate {
         self.last_throttling.as_ref().is_some_and(|last| last.increase == Increase::Maintain)
     }
 
-    fn begin_event(
-        &mut self,
-        first: RequestStamp,
-        now_s: f64,
-        (interval, rate, increase): (RefillInterval, f64, Increase),
-    ) {
-        let (rate, increase) = self.polite_rate(first, rate, increase);
+    /// Begins a new group of refusals, and chooses the rate that follows it.
+    fn begin_event(&mut self, first: RequestStamp, retry_after: Option<Duration>, now_s: f64) {
+        let restored = if retry_after.is_none() { self.rate_given_up_at_random(first, now_s) } else { None };
+        let is_provisional = restored.is_none() && self.reported_within_s > 0.0;
+        self.provisional = is_provisional.then(|| Provisional {
+            before: Box::new(self.without_counts()),
+            first,
+            retry_after,
+            until_s: now_s + self.reported_within_s,
+        });
+        let choice = match restored {
+            Some(rate) => Choice::new(rate, Increase::Search),
+            None => self.choose_rate(first, retry_after),
+        };
+        let Choice { rate, increase, interval } = self.polite_rate(first, choice);
         let was_measured = self.is_measuring();
         self.rate = rate.max(MIN_RATE);
         self.last_throttling = Some(ThrottleEvent {
