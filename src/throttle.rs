@@ -31,6 +31,8 @@ mod rate_log;
 
 mod shared_rate;
 
+mod sliding_window;
+
 mod unavailability;
 
 mod user_rate;

@@ -29,7 +29,7 @@
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::{mem, ops::Range, time::Duration};
+use std::{mem, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -37,6 +37,7 @@ use tokio::time::Instant;
 use super::{
     courtesy::{self, Courtesy},
     random_throttling::{Cycle, RandomThrottleDetector},
+    sliding_window::{SlidingWindowCounter, WINDOW_S},
     unavailability::{Finding, Kind, Sent, Unavailability},
 };
 
@@ -141,10 +142,6 @@ const BISECTIONS: u32 = 20;
 
 /// At this multiple of the held rate, the limit that was found no longer exists.
 const LIMIT_GONE_RATIO: f64 = 2.0;
-
-/// How far back accepted requests are counted, and the length of the bins.
-const WINDOW_S: f64 = 10.0;
-const BIN_S: f64 = 0.01;
 
 /// Seconds over which accepted requests are averaged; somewhat less than [`WINDOW_S`].
 const AVERAGE_WINDOW_S: f64 = 8.0;
@@ -1047,102 +1044,5 @@ impl ThrottleEvent {
         let for_refusals_s = (self.refused as f64 / (REFUSED_SHARE * rate)).min(HOLD_MAX_FOR_REFUSALS_S);
         let paused_s = if self.had_retry_after { self.resume_s - self.first_sent_s } else { 0.0 };
         HOLD_MIN_S.max(for_refusals_s).max((paused_s / PAUSED_SHARE).min(HOLD_MAX_FOR_PAUSES_S))
-    }
-}
-
-/// Counts accepted requests by the time at which they were sent; the only figure that a rate is chosen by. Stores
-/// bins and no single request, so its size is the same at any rate.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(from = "StoredBins", into = "StoredBins")]
-struct SlidingWindowCounter {
-    /// A ring buffer of bins: each with its number since time zero, and its count.
-    bins: Vec<(u64, i64)>,
-}
-
-/// The bins as they are stored: the counts of successive bins from a number on. Short, because they are stored for
-/// every few requests.
-#[derive(Serialize, Deserialize)]
-struct StoredBins {
-    first: u64,
-    counts: Vec<i64>,
-}
-
-/// The level of a bucket.
-struct BucketLevel {
-    highest: f64,
-    last: f64,
-}
-
-impl From<SlidingWindowCounter> for StoredBins {
-    fn from(counter: SlidingWindowCounter) -> StoredBins {
-        let counted = counter.bins.iter().filter(|bin| bin.1 != 0).map(|bin| bin.0);
-        let last = counted.clone().max().unwrap_or(0);
-        let first = counted.min().unwrap_or(0).max(last.saturating_sub(counter.bins.len() as u64 - 1));
-        StoredBins { first, counts: (first..=last).map(|number| counter.count(number)).collect() }
-    }
-}
-
-impl From<StoredBins> for SlidingWindowCounter {
-    fn from(stored: StoredBins) -> SlidingWindowCounter {
-        let mut counter = SlidingWindowCounter::default();
-        for (number, count) in (stored.first..).zip(stored.counts) {
-            let index = number as usize % counter.bins.len();
-            counter.bins[index] = (number, count);
-        }
-        counter
-    }
-}
-
-impl Default for SlidingWindowCounter {
-    fn default() -> SlidingWindowCounter {
-        SlidingWindowCounter { bins: vec![(0, 0); (WINDOW_S / BIN_S) as usize + 2] }
-    }
-}
-
-impl SlidingWindowCounter {
-    /// Adds to the bin of this time; ignores times before the window.
-    fn add(&mut self, at_s: f64, count: i64) {
-        let number = (at_s / BIN_S) as u64;
-        let index = number as usize % self.bins.len();
-        let bin = &mut self.bins[index];
-        if bin.0 < number {
-            *bin = (number, 0);
-        }
-        if bin.0 == number {
-            bin.1 += count;
-        }
-    }
-
-    /// The level of a bucket that each of these requests raises by one, up to the given number of them, and that drains
-    /// at a rate.
-    fn bucket_level(&self, rate: f64, times_s: Range<f64>, level: f64, mut at_most: f64) -> BucketLevel {
-        let mut bucket = BucketLevel { highest: 0.0, last: level };
-        let number_at = |at_s: f64| (at_s / BIN_S) as u64;
-        for number in number_at(times_s.start)..=number_at(times_s.end) {
-            let (from_s, to_s) = (number as f64 * BIN_S, (number + 1) as f64 * BIN_S);
-            let emptied = rate * (to_s.min(times_s.end) - from_s.max(times_s.start));
-            let count = (self.count(number) as f64).min(at_most);
-            at_most -= count;
-            bucket.last = (bucket.last + count - emptied).max(0.0);
-            bucket.highest = bucket.highest.max(bucket.last);
-        }
-        bucket
-    }
-
-    fn count(&self, number: u64) -> i64 {
-        let bin = self.bins[number as usize % self.bins.len()];
-        if bin.0 == number { bin.1 } else { 0 }
-    }
-
-    /// Number of requests between two times. A bin that is only partly in the range counts by that part.
-    fn sum_between(&self, from_s: f64, to_s: f64) -> f64 {
-        let (from, to) = (from_s.max(0.0) / BIN_S, to_s.max(0.0) / BIN_S);
-        let numbers = from as u64..=to as u64;
-        numbers
-            .map(|number| {
-                let share = to.min((number + 1) as f64) - from.max(number as f64);
-                self.count(number) as f64 * share
-            })
-            .sum()
     }
 }
