@@ -16,8 +16,16 @@ const BIN_S: f64 = 0.01;
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(from = "StoredBins", into = "StoredBins")]
 pub(super) struct SlidingWindowCounter {
-    /// A ring buffer of bins: each with its number since time zero, and its count.
-    bins: Vec<(u64, i64)>,
+    /// A ring buffer.
+    bins: Vec<Bin>,
+}
+
+/// The requests of one interval of [`BIN_S`].
+#[derive(Clone, Copy, Default)]
+struct Bin {
+    /// The number of the interval, from time zero.
+    number: u64,
+    count: i64,
 }
 
 /// The bins as they are stored: the counts of successive bins from a number on. Short, because they are stored for
@@ -36,7 +44,7 @@ pub(super) struct BucketLevel {
 
 impl From<SlidingWindowCounter> for StoredBins {
     fn from(counter: SlidingWindowCounter) -> StoredBins {
-        let counted = counter.bins.iter().filter(|bin| bin.1 != 0).map(|bin| bin.0);
+        let counted = counter.bins.iter().filter(|bin| bin.count != 0).map(|bin| bin.number);
         let last = counted.clone().max().unwrap_or(0);
         let first = counted.min().unwrap_or(0).max(last.saturating_sub(counter.bins.len() as u64 - 1));
         StoredBins { first, counts: (first..=last).map(|number| counter.count(number)).collect() }
@@ -48,7 +56,7 @@ impl From<StoredBins> for SlidingWindowCounter {
         let mut counter = SlidingWindowCounter::default();
         for (number, count) in (stored.first..).zip(stored.counts) {
             let index = number as usize % counter.bins.len();
-            counter.bins[index] = (number, count);
+            counter.bins[index] = Bin { number, count };
         }
         counter
     }
@@ -56,7 +64,7 @@ impl From<StoredBins> for SlidingWindowCounter {
 
 impl Default for SlidingWindowCounter {
     fn default() -> SlidingWindowCounter {
-        SlidingWindowCounter { bins: vec![(0, 0); (WINDOW_S / BIN_S) as usize + 2] }
+        SlidingWindowCounter { bins: vec![Bin::default(); (WINDOW_S / BIN_S) as usize + 2] }
     }
 }
 
@@ -66,16 +74,16 @@ impl SlidingWindowCounter {
         let number = (at_s / BIN_S) as u64;
         let index = number as usize % self.bins.len();
         let bin = &mut self.bins[index];
-        if bin.0 < number {
-            *bin = (number, 0);
+        if bin.number < number {
+            *bin = Bin { number, count: 0 };
         }
-        if bin.0 == number {
-            bin.1 += count;
+        if bin.number == number {
+            bin.count += count;
         }
     }
 
-    /// The level of a bucket that each of these requests raises by one, up to the given number of them, and that drains
-    /// at a rate.
+    /// The level of a bucket that drains at this rate, and that each of the requests between two times raises by one.
+    /// Only the first `at_most` requests count.
     pub(super) fn bucket_level(
         &self,
         rate: f64,
@@ -98,7 +106,7 @@ impl SlidingWindowCounter {
 
     fn count(&self, number: u64) -> i64 {
         let bin = self.bins[number as usize % self.bins.len()];
-        if bin.0 == number { bin.1 } else { 0 }
+        if bin.number == number { bin.count } else { 0 }
     }
 
     /// Number of requests between two times. A bin that is only partly in the range counts by that part.
