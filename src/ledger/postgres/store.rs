@@ -41,7 +41,7 @@ use super::{
     parameters::{Statement, with_nul, without_nul},
     queries::{SELECT_CHANGED, SELECT_DROPPED},
     rate_limit::{Holder, RateReserver},
-    rows::{read_cursor, read_view},
+    rows::{CursorAccess, read_cursor, read_cursor_access, read_view},
     schema,
     server::Server,
     statements::*,
@@ -66,7 +66,7 @@ const ROWS_MAX: usize = 10_000;
 /// The writer.
 pub(crate) struct Store {
     connection: Connection,
-    /// Statements that can wait for the next transaction.
+    /// Data for the next transaction that is made anyway, as in the SQLite store.
     settings: Vec<Setting>,
     samples: Vec<(usize, Vec<Sample>)>,
     /// The counts that this worker has added to those of the run.
@@ -345,7 +345,7 @@ impl Store {
         rows.iter().map(|row| read_pending_update(&ledger, row)).collect()
     }
 
-    // The end of a source
+    // Imported rows
 
     pub(crate) async fn count_imported(&mut self) -> Result<u64, Error> {
         Ok(self.one(COUNT_IMPORTED).await?.count(0))
@@ -575,11 +575,10 @@ impl Store {
             statements.extend([of_run(TAKE_CURSOR), of_run(STOP_WAITING)]);
             let done = self.connection.commit_and_read(&statements, Some(&select), COMMIT_MAX).await?;
             let Some(row) = done.rows.first() else { return Ok(None) };
-            let (is_mine, is_open) = (row.get(5), row.get(6));
-            match (is_mine, is_open) {
-                (_, false) => return Ok(None),
-                (true, true) => return Ok(Some(read_cursor(row))),
-                (false, true) => self.poll_cursor(&select).await?,
+            match read_cursor_access(row) {
+                CursorAccess::Closed => return Ok(None),
+                CursorAccess::Taken(cursor) => return Ok(Some(cursor)),
+                CursorAccess::Free | CursorAccess::Busy => self.poll_cursor(&select).await?,
             }
             // The worker that holds the cursor may have died.
             orphans = Some(orphan_claims(run, me, now));
@@ -592,8 +591,7 @@ impl Store {
         while Instant::now() < until {
             sleep(CURSOR_PAUSE).await;
             let row = self.connection.read_one_by_index(select).await?;
-            let (is_open, is_free): (bool, bool) = (row.get(6), row.get(7));
-            if is_free || !is_open {
+            if !matches!(read_cursor_access(&row), CursorAccess::Busy) {
                 break;
             }
         }
