@@ -471,6 +471,8 @@ impl Store {
         rows.iter().map(|row| read_pending_update(&*self.path, row)).collect()
     }
 
+    // Imported rows
+
     /// The number of imported rows.
     pub(crate) async fn count_imported(&mut self) -> Result<u64, Error> {
         Ok(self.one(COUNT_IMPORTED).await?.count(0))
