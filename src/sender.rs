@@ -16,6 +16,8 @@ mod endpoint;
 
 mod lookup;
 
+mod throttled_series;
+
 mod verdict;
 
 use std::{
@@ -29,10 +31,7 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::watch;
 
-use self::{
-    attempts::{Attempts, ReplyCounts},
-    endpoint::Endpoint,
-};
+use self::{attempts::Attempts, endpoint::Endpoint, throttled_series::ReplyCounts};
 pub use self::{
     endpoint::Contact,
     lookup::{Lookup, lookup},
