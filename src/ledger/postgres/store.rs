@@ -27,7 +27,7 @@ use super::{
         records::{ChangedAtApi, Pruned},
         rows::{
             ResultRow as _, read_checkpoint, read_claim, read_dropped, read_field_counts, read_in_doubt,
-            read_known, read_pending_update, read_target,
+            read_known, read_pending_update, read_run_times, read_seen_before, read_target,
         },
         run_times::RunTimes,
         seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
@@ -309,10 +309,7 @@ impl Store {
     }
 
     async fn seen(&mut self, select: Statement) -> Result<Option<SeenBefore>, Error> {
-        let rows = self.connection.read(&select).await?;
-        let read =
-            |row: &PgRow| SeenBefore { next_id: RowId(row.get(0)), seen: SeenRows::from_bytes(row.get(1)) };
-        Ok(rows.first().map(read))
+        Ok(self.connection.read(&select).await?.first().map(read_seen_before))
     }
 
     pub(crate) async fn is_seen_needed(&mut self, run: RunId) -> Result<bool, Error> {
@@ -521,8 +518,7 @@ impl Store {
 
     pub(crate) async fn run_times(&mut self) -> Result<Vec<(RunId, RunTimes)>, Error> {
         let runs = self.all(SELECT_RUN_TIMES).await?;
-        let times = |row: &PgRow| RunTimes { began: row.get(1), ended: row.get(2) };
-        Ok(runs.iter().map(|row| (RunId(row.get(0)), times(row))).collect())
+        Ok(runs.iter().map(read_run_times).collect())
     }
 
     pub(crate) async fn delete_runs(&mut self, old: &[RunId]) -> Result<Pruned, Error> {
@@ -662,11 +658,7 @@ fn encode(batch: &CommitBatch<'_>, worker: i64, statements: &mut Vec<Statement>)
         statements.push(ended.changing(batch.ended_claims.len() as u64));
     }
     if !batch.dropped.is_empty() {
-        let rows = batch
-            .dropped
-            .iter()
-            .map(|(field, rule, rows)| (field.name(), rule.name(), rows))
-            .collect::<Vec<_>>();
+        let rows = batch.dropped.iter().map(|(field, rule, rows)| (field.name(), rule.name(), rows));
         statements.push(of_rows(COUNT_DROPPED, &json_rows(rows)));
     }
     encode_updates(batch, &json.updates, worker, statements);

@@ -39,7 +39,7 @@ use super::{
         reference_index::ReferenceIndex,
         rows::{
             ResultRow as _, read_checkpoint, read_claim, read_dropped, read_field_counts, read_in_doubt,
-            read_known, read_pending_update, read_target,
+            read_known, read_pending_update, read_run_times, read_seen_before, read_target,
         },
         run_times::RunTimes,
         seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
@@ -429,12 +429,7 @@ impl Store {
     }
 
     async fn seen(&mut self, query: Query<'_>) -> Result<Option<SeenBefore>, Error> {
-        let rows = self.all(query).await?;
-        let read = |row: &SqliteRow| SeenBefore {
-            next_id: RowId(row.get(0)),
-            seen: SeenRows::from_bytes(row.get(1)),
-        };
-        Ok(rows.first().map(read))
+        Ok(self.all(query).await?.first().map(read_seen_before))
     }
 
     /// Whether this run found rows with unreadable references, so that the rows it has seen must be stored. Deletes
@@ -784,8 +779,7 @@ impl Store {
     /// The beginning and the end of each run that has ended, in order.
     pub(crate) async fn run_times(&mut self) -> Result<Vec<(RunId, RunTimes)>, Error> {
         let runs = self.all(sqlx::query(SELECT_RUN_TIMES)).await?;
-        let times = |row: &SqliteRow| RunTimes { began: row.get(1), ended: row.get(2) };
-        Ok(runs.iter().map(|row| (RunId(row.get(0)), times(row))).collect())
+        Ok(runs.iter().map(read_run_times).collect())
     }
 
     /// Deletes runs, the data that belongs only to them, and the cells of their rows. Returns the space to the file
