@@ -81,7 +81,7 @@ pub use self::{
     url::{Password, WrongUrl, without_password},
 };
 pub(crate) use self::{
-    claim::{IdSource, Operation, ReferenceRepeat, RowError, UpdateResult, describe_unsendable},
+    claim::{IdSource, Operation, ReferenceRepeat, RowError, UpdateResult},
     forecast::RowForecast,
     imported_index::ImportedIndex,
     mark_changed::mark_changed_at_api,
