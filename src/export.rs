@@ -13,10 +13,7 @@ use serde_json::Value;
 use crate::{
     customer::{Correction, Row, Rule, cell_of_reference, mapped_columns},
     error::Error,
-    ledger::{
-        Outcome, Reader, ReferenceRepeat, RowError, RowRecord, RunId, Selection, SourceHeader,
-        describe_unsendable,
-    },
+    ledger::{Outcome, Reader, ReferenceRepeat, RowError, RowRecord, RunId, Selection, SourceHeader},
     source::EXPORT_COLUMNS,
 };
 
@@ -132,14 +129,17 @@ impl<W: Write> FailedExport<W> {
     /// Writes an invalid row or a duplicate. `is_repeated`: an earlier row has the same reference.
     pub fn write(&mut self, row: &Row, is_repeated: bool) {
         let repeats = if is_repeated { ReferenceRepeat::Yes } else { ReferenceRepeat::No };
-        let (outcome, reference, error) = describe_unsendable(&row.reading, repeats);
+        let (outcome, reference) = match &row.reading {
+            Ok(customer) => (Outcome::Duplicate, Some(customer.reference.as_str())),
+            Err(faults) => (Outcome::Invalid, faults.reference.as_deref()),
+        };
         let row = RowRecord {
             run: RunId::PRUNED,
             line: i64::try_from(row.line).unwrap_or(i64::MAX),
             outcome,
-            reference,
+            reference: reference.map(str::to_owned),
             customer_id: None,
-            error,
+            error: RowError::of_unsendable(&row.reading, repeats),
             attempts: 0,
             cells: Some(row.record.cells().map(str::to_owned).collect()),
             columns_of: RunId::PRUNED,

@@ -81,7 +81,7 @@ pub use self::{
     url::{Password, WrongUrl, without_password},
 };
 pub(crate) use self::{
-    claim::{IdSource, Operation, ReferenceRepeat, RowError, UpdateResult, describe_unsendable},
+    claim::{IdSource, Operation, ReferenceRepeat, RowError, UpdateResult},
     forecast::RowForecast,
     imported_index::ImportedIndex,
     mark_changed::mark_changed_at_api,
@@ -208,9 +208,11 @@ pub struct Ledger {
     field_counts: (Dropped, FieldCounts),
     /// Rows in doubt that are not claimed yet, in reverse order.
     in_doubt: Vec<OpenClaim>,
-    /// The committed counts, and the time of their commit.
+    /// The committed counts of the run.
     tally: Tally,
+    /// The part of them that this worker has added.
     own_tally: Tally,
+    /// The time of the last commit.
     committed_at: i64,
     /// The counts of this worker that the next commit will write.
     counts: RunCounts,

@@ -101,11 +101,11 @@
 //! **classification**: what a reply says about the service and the rate. **verdict**: what to do after a reply.
 //! **lookup**: a Get; **asking**: lookups of rows that `plan` finds new.
 //! **endpoint**: who responds at the URL. **throttle**: **circuit breaker**, **adaptive rate** and **concurrency
-//! limit**, with the **user rate** (the fixed one of `--rate`), the **shared rate** of several workers (each has a
-//! **rate log** of what it has not reported), **random throttling** (refusals that do not depend on the rate) and
-//! **unavailability** (whether 503 responses do); **courtesy** to others on the same limit. **throttled series**:
-//! refusals that one row alone gets. **rate headers**: headers in which a server reports what is left of its **quota**.
-//! **permit**: the right to send one request. **clock**: the time, which never goes backwards in a process.
+//! limit**, with the **sliding window** (accepted requests by time), the **user rate** (the fixed one of `--rate`), the
+//! **shared rate** of several workers (each has a **rate log** of what it has not reported), **random throttling**
+//! (refusals that do not depend on the rate) and **unavailability** (whether 503 responses do); **courtesy** to others
+//! on the same limit. **throttled series**: refusals that one row alone gets. **rate headers**: headers in which a
+//! server reports what is left of its **quota**. **permit**: the right to send one request. **clock**: the time, which never goes backwards in a process.
 //! **latency**: the time from sending to the last byte of the response. **slot**: the right of one row to be in flight.
 //! **systematic refusal**: every row is refused alike, so the cause is not the row.
 //!

@@ -12,7 +12,11 @@
 
 mod attempts;
 
+mod endpoint;
+
 mod lookup;
+
+mod throttled_series;
 
 mod verdict;
 
@@ -27,13 +31,11 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::watch;
 
-use self::{
-    attempts::{Attempts, ReplyCounts},
-    verdict::Endpoint,
-};
+use self::{attempts::Attempts, endpoint::Endpoint, throttled_series::ReplyCounts};
 pub use self::{
+    endpoint::Contact,
     lookup::{Lookup, lookup},
-    verdict::{Contact, Halt},
+    verdict::Halt,
 };
 use crate::{
     api::{Api, ApiMetrics},
@@ -114,7 +116,7 @@ pub struct Sender {
     retrying: AtomicU64,
     endpoint: Endpoint,
     /// Number of failed rows whose last response came from an intermediary.
-    rejected_by_intermediary: AtomicU64,
+    refused_by_intermediary: AtomicU64,
 }
 
 impl Sender {
@@ -133,7 +135,7 @@ impl Sender {
             replies: ReplyCounts::default(),
             retrying: AtomicU64::new(0),
             endpoint: Endpoint::default(),
-            rejected_by_intermediary: AtomicU64::new(0),
+            refused_by_intermediary: AtomicU64::new(0),
         }
     }
 

@@ -391,7 +391,7 @@ impl Source {
     /// Bytes of the source that the rows so far came from. An estimate for a compressed or transcoded source, where
     /// the bytes of source and text do not correspond.
     fn bytes(&self) -> u64 {
-        let (used, read) = self.records.csv.progress();
+        let (used, read) = (self.records.csv.bytes_consumed(), self.records.csv.bytes_read());
         if self.is_plain() || read == 0 {
             return self.skipped + used;
         }
@@ -415,7 +415,7 @@ impl Source {
         Ok(self.next_row_if(|_, _, _| true)?.flatten())
     }
 
-    /// The next data row, or `Some(None)` if `wants` rejects it. `validate` inspects rows without building them.
+    /// The next data row, or `Some(None)` if `wants` refuses it. `validate` inspects rows without building them.
     ///
     /// # Errors
     /// If the file cannot be read any further.

@@ -31,6 +31,8 @@ mod rate_log;
 
 mod shared_rate;
 
+mod sliding_window;
+
 mod unavailability;
 
 mod user_rate;
@@ -112,13 +114,19 @@ struct Controls {
     /// The rate of this process alone, which changes with each response. If several workers share the rate: as this
     /// process has last stored it.
     rate: AdaptiveRate,
-    /// What has happened since then, if the rate is shared.
-    log: Option<RateLog>,
+    /// Set if several workers share the rate.
+    shared: Option<SharedLog>,
     limit: ConcurrencyLimit,
     /// From this moment on nothing is sent; none without such a bound.
     held_from: Option<Instant>,
-    /// Requests a report to the workers that share the rate, if any.
-    report: Option<Arc<Notify>>,
+}
+
+/// What this process reports to the workers that share the rate.
+struct SharedLog {
+    /// What has happened since this process last stored the rate.
+    log: RateLog,
+    /// Requests a report.
+    report: Arc<Notify>,
 }
 
 impl Throttle {
@@ -134,10 +142,9 @@ impl Throttle {
                 in_flight: 0,
                 breaker: CircuitBreaker::new(concurrency),
                 rate: AdaptiveRate::new(rate.map(|rate| rate.per_second), now),
-                log: None,
+                shared: None,
                 limit: ConcurrencyLimit::new(concurrency, now),
                 held_from: None,
-                report: None,
             }),
             pauses: AtomicU64::new(0),
             request_finished: Notify::new(),
@@ -164,7 +171,7 @@ impl Throttle {
 
     /// Whether there is something to report to the workers that share the rate.
     pub(crate) fn has_report(&self) -> bool {
-        self.controls().log.as_ref().is_some_and(RateLog::has_events)
+        self.controls().shared.as_ref().is_some_and(|shared| shared.log.has_events())
     }
 
     /// Replays what has happened here since the last report on the stored rate of the workers. `state` is that rate, `None`
@@ -174,8 +181,8 @@ impl Throttle {
         let now = Instant::now();
         let controls = self.controls();
         let rate = stored_rate(state, &controls.rate, timeline, now);
-        match &controls.log {
-            Some(log) => log.replay(rate, reserved_until, now),
+        match &controls.shared {
+            Some(shared) => shared.log.replay(rate, reserved_until, now),
             None => RateLog::new(0).replay(rate, reserved_until, now),
         }
     }
@@ -184,8 +191,8 @@ impl Throttle {
     pub(crate) fn accept(&self, replay: Replay) {
         let now = Instant::now();
         let mut controls = self.controls();
-        let Controls { rate, log: Some(log), breaker, .. } = &mut *controls else { return };
-        let (stored, mut changes) = log.accept(replay);
+        let Controls { rate, shared: Some(shared), breaker, .. } = &mut *controls else { return };
+        let (stored, mut changes) = shared.log.accept(replay);
         *rate = stored;
         for one in &mut changes {
             one.change.pause = new_pause(breaker, one.change.pause, one.at, now);
@@ -446,51 +453,50 @@ impl Controls {
 
     /// Begins to log what happens to requests, for a rate that all workers share. Earlier requests are not in the log.
     fn share_rate(&mut self, report: Arc<Notify>) {
-        self.log.get_or_insert_with(|| RateLog::new(self.rate.sent()));
-        self.report = Some(report);
+        self.shared = Some(SharedLog { log: RateLog::new(self.rate.sent()), report });
     }
 
     /// Takes a token of the rate, or returns the time of the next one. A shared rate has reserved moments instead.
     fn take_token(&mut self, now: Instant) -> Result<(), Instant> {
-        if self.log.is_some() { Ok(()) } else { self.rate.try_acquire(now) }
+        if self.shared.is_some() { Ok(()) } else { self.rate.try_acquire(now) }
     }
 
     /// The number of requests that this process has sent.
     fn sent(&self) -> u64 {
-        self.log.as_ref().map_or(self.rate.sent(), RateLog::sent)
+        self.shared.as_ref().map_or(self.rate.sent(), |shared| shared.log.sent())
     }
 
     /// Records a request that was sent, and whether the shared rate has delayed it.
     fn on_send(&mut self, delay: Delay, now: Instant) -> SentRequest {
-        match &mut self.log {
+        match &mut self.shared {
             None => SentRequest::Own(self.rate.on_send(now)),
-            Some(log) => SentRequest::Logged(log.on_send(delay, now)),
+            Some(shared) => SentRequest::Logged(shared.log.on_send(delay, now)),
         }
     }
 
     /// Passes a response on to the rate, and returns the change for all requests. A shared rate changes with the next
     /// report; until then only a pause is known.
     fn on_response(&mut self, sent: SentRequest, response: Response, now: Instant) -> RateChange {
-        match (&mut self.log, sent) {
+        match (&mut self.shared, sent) {
             (None, SentRequest::Own(stamp)) => return self.rate.on_response(stamp, response, now),
-            (Some(log), SentRequest::Logged(number)) => log.on_response(number, response, now),
+            (Some(shared), SentRequest::Logged(number)) => shared.log.on_response(number, response, now),
             // A request that was sent before the rate was shared is not reported to the other workers.
             _ => {}
         }
         // A pause that the server requests does not depend on what the other workers know.
         let mut pause = response.signal.retry_after().map(|pause| pause.min(PAUSE_MAX));
-        if let Some(log) = &self.log
+        if let Some(shared) = &self.shared
             && self.breaker.pause_left(now).is_zero()
         {
-            pause = pause.max(log.pause_before_report(&self.rate, now));
+            pause = pause.max(shared.log.pause_before_report(&self.rate, now));
         }
         RateChange { pause, ..RateChange::default() }
     }
 
     /// Requests a report to the workers that share the rate, if any.
     fn report_soon(&self) {
-        if let Some(report) = &self.report {
-            report.notify_one();
+        if let Some(shared) = &self.shared {
+            shared.report.notify_one();
         }
     }
 
@@ -520,10 +526,10 @@ impl Permit<'_> {
     pub(crate) fn report_quota(&self, quota: RemainingQuota) {
         let now = Instant::now();
         let mut controls = self.throttle.controls();
-        let Controls { breaker, rate, log, .. } = &mut *controls;
-        match log {
+        let Controls { breaker, rate, shared, .. } = &mut *controls;
+        match shared {
             None => rate.on_quota(quota, now),
-            Some(log) => log.on_quota(quota, now),
+            Some(shared) => shared.log.on_quota(quota, now),
         }
         let pause = quota.pause().map(|pause| pause.min(PAUSE_MAX));
         let is_new = pause.is_some_and(|pause| breaker.pause(now + pause, now));
@@ -570,8 +576,8 @@ impl Drop for Permit<'_> {
         let mut controls = self.throttle.controls();
         controls.in_flight -= 1;
         let has_changed = controls.breaker.abandon_probe(self.admitted.probe);
-        if let (Some(log), SentRequest::Logged(number)) = (&mut controls.log, self.sent) {
-            log.on_abandoned(number);
+        if let (Some(shared), SentRequest::Logged(number)) = (&mut controls.shared, self.sent) {
+            shared.log.on_abandoned(number);
         }
         drop(controls);
         self.throttle.wake_waiting(has_changed);

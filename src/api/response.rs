@@ -37,7 +37,7 @@ pub enum Reply {
     Foreign(Answer),
     /// The request surely did not arrive: connection refused, unknown host, no TLS.
     NotSent(String),
-    /// The proxy requires a login, or rejects the one that was sent; the request did not arrive.
+    /// The proxy requires a login, or refuses the one that was sent; the request did not arrive.
     ProxyLogin(String),
     /// The request may have arrived; its response is lost or unreadable.
     Unknown {
@@ -153,21 +153,22 @@ pub fn parse(head: &Head, body: &[u8], requested: &str) -> Reply {
     // Some gateways prepend a byte order mark.
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     // serde would accept an array as the fields in order.
-    let read = if body.trim_ascii_start().starts_with(b"{") { body_of(body) } else { None };
+    let members = if body.trim_ascii_start().starts_with(b"{") { members_of(body) } else { None };
     let is_success = (200..300).contains(&head.status);
-    let request_id = |body: &Body<'_>| body.juspay_request_id.get().map(short).or(head.response_id.clone());
+    let request_id =
+        |members: &Body<'_>| members.juspay_request_id.get().map(short).or(head.response_id.clone());
     let unreadable = |request_id, what: &str| Reply::Unknown {
         status: Some(head.status),
         why: format!("an answer {} {what}", head.status),
         request_id,
     };
-    match read {
-        Some(body) if is_success && !body.is_error() => match customer(head, &body, requested) {
+    match members {
+        Some(members) if is_success && !members.is_error() => match customer(head, &members, requested) {
             Some(found) => Reply::Customer(found),
-            None => unreadable(request_id(&body), "without a customer id"),
+            None => unreadable(request_id(&members), "without a customer id"),
         },
-        Some(read) if read.has_api_shape() || is_empty_object(body) => {
-            Reply::Answer(answer(head, &read, request_id(&read)))
+        Some(members) if members.has_api_shape() || is_empty_object(body) => {
+            Reply::Answer(answer(head, &members, request_id(&members)))
         }
         _ if is_success => unreadable(head.response_id.clone(), "that is not the API's JSON"),
         _ => Reply::Foreign(Answer {
@@ -182,7 +183,7 @@ pub fn parse(head: &Head, body: &[u8], requested: &str) -> Reply {
 
 /// The members of a JSON object. A text is checked for UTF-8 once; of bytes, each member is checked separately, which
 /// takes longer but tolerates other members that are not UTF-8.
-fn body_of(object: &[u8]) -> Option<Body<'_>> {
+fn members_of(object: &[u8]) -> Option<Body<'_>> {
     match str::from_utf8(object) {
         Ok(text) => serde_json::from_str(text).ok(),
         Err(_) => serde_json::from_slice(object).ok(),
@@ -257,11 +258,9 @@ fn answer(head: &Head, body: &Body<'_>, request_id: Option<String>) -> Answer {
 
 /// The most specific message, extended by the reasons for single fields that it does not contain.
 fn message(body: &Body<'_>) -> Option<String> {
-    let info = &body.error_info;
-    let texts = [&info.developer_message, &info.user_message, &body.error_message, &body.user_message];
-    let main = texts.into_iter().find_map(Text::get);
+    let main = body.messages().next();
     let mut parts: Vec<String> = main.map(str::to_owned).into_iter().collect();
-    for field in &info.fields {
+    for field in &body.error_info.fields {
         if let Some(reason) =
             field.reason.get().filter(|reason| main.is_none_or(|main| !main.contains(reason)))
         {
@@ -277,18 +276,11 @@ fn fields(info: &ErrorInfo<'_>) -> Option<String> {
     (!names.is_empty()).then(|| short(&names.join(";")))
 }
 
-/// The first known code of `error_info.code`, `error_code` and `status`.
+/// The meaning of the first known code of `error_info.code`, `error_code` and `status`, unless the message is more
+/// specific.
 fn meaning(body: &Body<'_>) -> Meaning {
     let codes = [&body.error_info.code, &body.error_code, &body.status].map(Text::get);
-    let messages = [
-        &body.error_info.developer_message,
-        &body.error_info.user_message,
-        &body.error_message,
-        &body.user_message,
-    ];
-    let contains = |words: &str| {
-        messages.iter().filter_map(|text| text.get()).any(|text| text.to_ascii_lowercase().contains(words))
-    };
+    let contains = |words: &str| body.messages().any(|text| text.to_ascii_lowercase().contains(words));
     // This error has the same general code as a failure, so the message is checked first.
     if contains("ip verification failed") || contains("bad origin") {
         return Meaning::BadOrigin;
@@ -297,16 +289,18 @@ fn meaning(body: &Body<'_>) -> Meaning {
     if contains("unauthorized access") {
         return Meaning::Credentials;
     }
+    let mut meanings = codes.into_iter().flatten().map(meaning_of_code);
+    if let Some(known) = meanings.find(|meaning| *meaning != Meaning::Other) {
+        return known;
+    }
     // The form under a 200: "Customer with customerId: X not found".
-    let is_invalid = codes.iter().flatten().any(|code| code.eq_ignore_ascii_case("invalid_request"));
-    let known = codes.into_iter().flatten().map(meaning_of_code).find(|meaning| *meaning != Meaning::Other);
+    let is_invalid = codes.into_iter().flatten().any(|code| code.eq_ignore_ascii_case("invalid_request"));
+    if is_invalid && contains("not found") {
+        return Meaning::NotFound;
+    }
     // The documented text, whatever its code.
     let exists = ["object reference id already exist", "object_reference_id already exist"];
-    known.unwrap_or(match () {
-        () if is_invalid && contains("not found") => Meaning::NotFound,
-        () if exists.into_iter().any(contains) => Meaning::Exists,
-        () => Meaning::Other,
-    })
+    if exists.into_iter().any(contains) { Meaning::Exists } else { Meaning::Other }
 }
 
 fn meaning_of_code(code: &str) -> Meaning {
@@ -446,6 +440,14 @@ impl Body<'_> {
             &self.mobile_country_code,
         ]
         .map(Text::get)
+    }
+
+    /// The API's messages, the most specific one first.
+    fn messages(&self) -> impl Iterator<Item = &str> {
+        let info = &self.error_info;
+        [&info.developer_message, &info.user_message, &self.error_message, &self.user_message]
+            .into_iter()
+            .filter_map(Text::get)
     }
 
     /// Whether the body describes an error, whatever the HTTP status.

@@ -357,6 +357,11 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// The fault of a value of this field.
+    pub(crate) fn of_field(field: Field, rule: Rule, seen: impl Into<String>) -> Fault {
+        Fault { field: Some(field), rule, seen: seen.into() }
+    }
+
     /// The field's name, or `record`.
     pub fn field_name(&self) -> &'static str {
         self.field.map_or("record", Field::name)
@@ -400,7 +405,7 @@ impl From<PhoneError> for Fault {
             }
             PhoneErrorKind::CountryCodeDigits => (Field::MobileCountryCode, Rule::Digits),
         };
-        Fault { field: Some(field), rule, seen }
+        Fault::of_field(field, rule, seen)
     }
 }
 

@@ -166,7 +166,7 @@ impl Template<usize> {
         }
         if field.is_mandatory() {
             for at in self.columns().copied() {
-                let fault = |rule, seen| Err(Fault { field: Some(field), rule, seen });
+                let fault = |rule, seen| Err(Fault::of_field(field, rule, seen));
                 if cell(at).is_empty() {
                     return fault(Rule::Required, format!("column {} of its template is empty", at + 1));
                 }

@@ -159,7 +159,7 @@ impl Rules {
             // With a phone region, the number fills an empty country code.
             let filled = field == Field::MobileCountryCode && self.phone_region.is_some();
             if !filled && (field.is_mandatory() || self.require.contains(&field)) {
-                found.faults.push(Fault { field: Some(field), rule: Rule::Required, seen: "empty".into() });
+                found.faults.push(Fault::of_field(field, Rule::Required, "empty"));
             }
             return None;
         };
@@ -172,14 +172,14 @@ impl Rules {
         }
         match self.check_cell(field, value) {
             None => Some(value),
-            Some((rule, _)) if self.may_drop(field, value) => {
+            Some(fault) if self.may_drop(field, value) => {
                 let notes = found.notes();
                 notes.doubts.retain(|(other, _)| *other != field);
-                notes.dropped.push((field, rule));
+                notes.dropped.push((field, fault.rule));
                 None
             }
-            Some((rule, seen)) => {
-                found.faults.push(Fault { field: Some(field), rule, seen });
+            Some(fault) => {
+                found.faults.push(fault);
                 Some(value)
             }
         }
@@ -318,15 +318,15 @@ impl Rules {
             FieldKind::PersonName => content.is_all(NAME) && is_unaltered(field, value, content),
             FieldKind::EmailAddress => {
                 content.is_all(EMAIL)
-                    && check_at_sign(value).is_none()
+                    && check_at_sign(field, value).is_none()
                     && spreadsheet::detect(field, value, content).is_none()
             }
             FieldKind::Boolean => is_boolean(value),
         }
     }
 
-    /// The rule that the value of a cell breaks, and what was seen.
-    fn check_cell(&self, field: Field, value: &str) -> Option<(Rule, String)> {
+    /// The fault of the value of a cell.
+    fn check_cell(&self, field: Field, value: &str) -> Option<Fault> {
         let accepted = match field.kind() {
             // Only the digits are sent.
             FieldKind::MobileNumber | FieldKind::CountryCode if self.phone_region.is_some() => {
@@ -338,8 +338,8 @@ impl Rules {
         };
         match &self.phone_region {
             Some(phones) if field == Field::MobileCountryCode => {
-                let Fault { rule, seen, .. } = phones.read_code(value).err()?.into();
-                check_text(field, value, value, accepted).or(Some((rule, seen)))
+                let fault = phones.read_code(value).err()?.into();
+                check_text(field, value, value, accepted).or(Some(fault))
             }
             Some(_) if field == Field::MobileNumber => {
                 let bare = &value[prefix_of(value).len()..];
@@ -349,26 +349,28 @@ impl Rules {
         }
     }
 
-    /// The rule of the field that a text breaks, and what was seen.
-    fn check_value(&self, field: Field, value: &str) -> Option<(Rule, String)> {
+    /// The fault of a text by the rules of its field.
+    fn check_value(&self, field: Field, value: &str) -> Option<Fault> {
         match field.kind() {
-            FieldKind::Reference => {
-                return check_reference(value, self.validation());
-            }
+            FieldKind::Reference => return check_reference(field, value, self.validation()),
             FieldKind::Boolean => {
-                return (!is_boolean(value)).then(|| (Rule::Boolean, "another word".into()));
+                return (!is_boolean(value)).then(|| Fault::of_field(field, Rule::Boolean, "another word"));
             }
             // The result of a subtraction: its digits are not those of the intended number.
-            FieldKind::MobileNumber if is_negative(value) => return Some((Rule::Digits, NEGATIVE.into())),
+            FieldKind::MobileNumber if is_negative(value) => {
+                return Some(Fault::of_field(field, Rule::Digits, NEGATIVE));
+            }
             _ if self.validation() == Validation::Lenient => return None,
             // Validated later, together with the country code.
             FieldKind::MobileNumber if self.phone_region.is_some() => return None,
             _ => {}
         }
         let content = match field.kind() {
-            FieldKind::EmailAddress => check_email(value),
-            FieldKind::PersonName => outside(value, NAME).map(|seen| (Rule::Character, seen)),
-            _ => outside(value, DIGIT).map(|seen| (Rule::Digits, seen)),
+            FieldKind::EmailAddress => {
+                check_set(field, value, EMAIL, Rule::Character).or_else(|| check_at_sign(field, value))
+            }
+            FieldKind::PersonName => check_set(field, value, NAME, Rule::Character),
+            _ => check_set(field, value, DIGIT, Rule::Digits),
         };
         content.or_else(|| check_length(field, value))
     }
@@ -396,77 +398,80 @@ fn is_unaltered(field: Field, value: &str, content: Content) -> bool {
 
 /// Checks for faults that no rule of a field covers: characters that are not text, a value rewritten by a
 /// spreadsheet, and a word for a missing value. `bare` is the value without an accepted prefix.
-fn check_text(field: Field, value: &str, bare: &str, accepted: Accepted) -> Option<(Rule, String)> {
+fn check_text(field: Field, value: &str, bare: &str, accepted: Accepted) -> Option<Fault> {
     let content = Content::of(bare);
     if !Content::of(value).is_all(PRINTABLE)
-        && let Some(unreadable) = check_characters(value, accepted)
+        && let Some(unreadable) = check_characters(field, value, accepted)
     {
         return Some(unreadable);
     }
     if field == Field::Reference
         && let Some(seen) = stray_line::detect(bare, content)
     {
-        return Some((Rule::StrayLine, seen.into()));
+        return Some(Fault::of_field(field, Rule::StrayLine, seen));
     }
     if let Some(seen) = spreadsheet::detect(field, bare, content) {
-        return Some((Rule::Spreadsheet, seen.into()));
+        return Some(Fault::of_field(field, Rule::Spreadsheet, seen));
     }
     let word = null_marker::detect(field, bare)?;
-    Some((Rule::NullMarker, format!("`{word}`, which stands for a missing value")))
+    Some(Fault::of_field(field, Rule::NullMarker, format!("`{word}`, which stands for a missing value")))
 }
 
 /// What the byte order mark of UTF-8 becomes in windows-1252: a file in UTF-8 was appended to one in another encoding.
 const MISREAD_MARK: &str = "\u{ef}\u{bb}\u{bf}";
 
-fn check_characters(value: &str, accepted: Accepted) -> Option<(Rule, String)> {
+fn check_characters(field: Field, value: &str, accepted: Accepted) -> Option<Fault> {
     // Checked first: a control character makes any other message unreadable.
     if let Some((at, c)) = value.chars().enumerate().find(|(_, c)| c.is_control()) {
         let (code, position) = (u32::from(c), at + 1);
-        return Some((Rule::Control, format!("a control character (U+{code:04X}) at position {position}")));
+        let seen = format!("a control character (U+{code:04X}) at position {position}");
+        return Some(Fault::of_field(field, Rule::Control, seen));
     }
     // Another program has replaced bytes that it could not decode by this character.
     if let Some(at) = value.chars().position(|c| c == char::REPLACEMENT_CHARACTER) {
-        return Some((Rule::Encoding, format!("a replacement character at position {}", at + 1)));
+        let seen = format!("a replacement character at position {}", at + 1);
+        return Some(Fault::of_field(field, Rule::Encoding, seen));
     }
     if value.starts_with(MISREAD_MARK) {
-        return Some((Rule::Encoding, "a byte order mark of UTF-8, read in another encoding".into()));
+        let seen = "a byte order mark of UTF-8, read in another encoding";
+        return Some(Fault::of_field(field, Rule::Encoding, seen));
     }
     let (c, position) = invisible::find(value, accepted)?;
-    Some((Rule::Invisible, invisible::describe(c, position)))
+    Some(Fault::of_field(field, Rule::Invisible, invisible::describe(c, position)))
 }
 
-fn check_reference(value: &str, validation: Validation) -> Option<(Rule, String)> {
+fn check_reference(field: Field, value: &str, validation: Validation) -> Option<Fault> {
     let chars = value.chars().take(REFERENCE_MIN_CHARS).count();
     if chars < REFERENCE_MIN_CHARS {
-        return Some((Rule::TooShort, counted(chars, "character")));
+        return Some(Fault::of_field(field, Rule::TooShort, counted(chars, "character")));
     }
     if value.len() > REFERENCE_MAX_BYTES {
-        return Some((Rule::TooLong, counted(value.len(), "byte")));
+        return Some(Fault::of_field(field, Rule::TooLong, counted(value.len(), "byte")));
     }
-    if validation == Validation::Lenient { None } else { check_length(Field::Reference, value) }
+    if validation == Validation::Lenient { None } else { check_length(field, value) }
 }
 
-fn check_length(field: Field, value: &str) -> Option<(Rule, String)> {
+fn check_length(field: Field, value: &str) -> Option<Fault> {
     let most = max_chars(field).filter(|most| value.len() > *most)?;
     let chars = value.chars().count();
-    (chars > most).then(|| (Rule::TooLong, format!("{}, and {most} fit", counted(chars, "character"))))
+    let seen = || format!("{}, and {most} fit", counted(chars, "character"));
+    (chars > most).then(|| Fault::of_field(field, Rule::TooLong, seen()))
 }
 
-fn check_email(value: &str) -> Option<(Rule, String)> {
-    if let Some(seen) = outside(value, EMAIL) {
-        return Some((Rule::Character, seen));
-    }
-    check_at_sign(value)
+/// Checks that every character is in the set, which is that of the rule.
+fn check_set(field: Field, value: &str, set: u8, rule: Rule) -> Option<Fault> {
+    let (at, c) = value.chars().enumerate().find(|(_, c)| !is_char_in(*c, set))?;
+    Some(Fault::of_field(field, rule, format!("{} at position {}", invisible::shown(c), at + 1)))
 }
 
 /// Checks what stands before and after the `@`.
-fn check_at_sign(value: &str) -> Option<(Rule, String)> {
+fn check_at_sign(field: Field, value: &str) -> Option<Fault> {
     let at = memchr(b'@', value.as_bytes()).unwrap_or(value.len());
     let (local, domain) = (&value[..at], value.get(at + 1..).unwrap_or_default());
     if local.is_empty() || domain.is_empty() || memchr(b'@', domain.as_bytes()).is_some() {
         let count = value.bytes().filter(|b| *b == b'@').count();
         let seen = if count == 1 { "nothing before or after the @".into() } else { format!("{count} @") };
-        return Some((Rule::AtSign, seen));
+        return Some(Fault::of_field(field, Rule::AtSign, seen));
     }
     let edges = [
         (local.bytes().next(), "at the beginning"),
@@ -476,7 +481,7 @@ fn check_at_sign(value: &str) -> Option<(Rule, String)> {
     ];
     edges.into_iter().find_map(|(byte, edge)| {
         let byte = byte.filter(|byte| matches!(byte, b'_' | b'.'))?;
-        Some((Rule::Edge, format!("`{}` {edge}", char::from(byte))))
+        Some(Fault::of_field(field, Rule::Edge, format!("`{}` {edge}", char::from(byte))))
     })
 }
 
@@ -548,12 +553,6 @@ impl ValidRecord<'_> {
             dropped: self.notes.map(|notes| notes.dropped).unwrap_or_default().into(),
         }
     }
-}
-
-/// Describes the first character that is not in the set, with its position.
-fn outside(value: &str, set: u8) -> Option<String> {
-    let (at, c) = value.chars().enumerate().find(|(_, c)| !is_char_in(*c, set))?;
-    Some(format!("{} at position {}", invisible::shown(c), at + 1))
 }
 
 #[cfg(test)]

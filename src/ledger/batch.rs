@@ -11,7 +11,7 @@ use super::{
     checkpoint::{Checkpoint, CheckpointTracker},
     claim::{
         ApiCustomer, Claim, ClaimedRow, IdSource, InsertResult, LedgerRow, Operation, ReferenceRepeat,
-        RowError, RowResult, RowToSend, Settlement, UpdateResult, describe_unsendable,
+        RowError, RowResult, RowToSend, Settlement, UpdateResult,
     },
     model::{ExistingCounts, Heartbeat, Outcome, RowId, RunId, Tally},
     plan::RowPlan,
@@ -111,7 +111,7 @@ impl LastError {
     fn describe(&mut self, reading: &Result<Customer, Faults>, repeat: ReferenceRepeat) -> Arc<RowError> {
         let faults = reading.as_ref().err().map(|faults| &faults.list);
         if self.repeat != Some(repeat) || self.faults.as_ref() != faults {
-            let error = Arc::new(describe_unsendable(reading, repeat).2);
+            let error = Arc::new(RowError::of_unsendable(reading, repeat));
             *self = LastError { faults: faults.cloned(), repeat: Some(repeat), error };
         }
         Arc::clone(&self.error)

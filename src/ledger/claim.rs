@@ -12,6 +12,10 @@ use super::{
 };
 use crate::customer::{Correction, Customer, Fault, Faults, Field, FieldSet, Fingerprint, Record, Reference};
 
+/// Precedes the message of a row that may not be a duplicate.
+const OWN_ROW: &str =
+    "if this is that customer's own row, correct its file and import the whole of it; else ";
+
 /// Why a row did not succeed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowError {
@@ -30,6 +34,45 @@ pub struct RowError {
 impl RowError {
     /// The code of a row whose last response came from a proxy or gateway, not from the API.
     pub const NOT_THE_API: &str = "not-the-api";
+
+    /// The error of a row that cannot be sent: invalid, or a duplicate. If an invalid row has the reference of another
+    /// row, the error says so too, because correcting only the fault would not make the row a customer.
+    pub(crate) fn of_unsendable(reading: &Result<Customer, Faults>, repeats: ReferenceRepeat) -> RowError {
+        let (field, code) = (Field::Reference.name(), Correction::DUPLICATE);
+        match reading {
+            Ok(_) => {
+                let own = match repeats {
+                    ReferenceRepeat::Maybe => OWN_ROW,
+                    ReferenceRepeat::No | ReferenceRepeat::Yes => "",
+                };
+                RowError {
+                    field: Some(field.into()),
+                    code: Some(code.into()),
+                    message: Some(own.to_owned() + &Correction::message(None)),
+                    ..RowError::default()
+                }
+            }
+            Err(faults) => {
+                let join = |part: fn(&Fault) -> String, more: &str| {
+                    let parts = faults
+                        .list
+                        .iter()
+                        .map(part)
+                        .chain((repeats != ReferenceRepeat::No).then(|| more.to_owned()));
+                    Some(parts.collect::<Vec<_>>().join(";"))
+                };
+                let remedy = |fault: &Fault| {
+                    format!("{fault}; {}", fault.rule.advice(fault.field, &fault.seen).remedy)
+                };
+                RowError {
+                    field: join(|fault| fault.field_name().into(), field),
+                    code: join(|fault| fault.rule.name().into(), code),
+                    message: join(remedy, &Correction::message(None)),
+                    ..RowError::default()
+                }
+            }
+        }
+    }
 }
 
 /// Whether another row of the source has the reference of a row that cannot be sent.
@@ -40,54 +83,6 @@ pub(crate) enum ReferenceRepeat {
     Maybe,
     Yes,
 }
-
-/// Outcome, reference and error of a row that cannot be sent: invalid, or a duplicate. If an invalid row has the
-/// reference of another row, the error says so too, because correcting only the fault would not make the row a
-/// customer.
-pub(crate) fn describe_unsendable(
-    reading: &Result<Customer, Faults>,
-    repeats: ReferenceRepeat,
-) -> (Outcome, Option<String>, RowError) {
-    let (field, code) = (Field::Reference.name(), Correction::DUPLICATE);
-    match reading {
-        Ok(customer) => {
-            let own = match repeats {
-                ReferenceRepeat::Maybe => OWN_ROW,
-                ReferenceRepeat::No | ReferenceRepeat::Yes => "",
-            };
-            let error = RowError {
-                field: Some(field.into()),
-                code: Some(code.into()),
-                message: Some(own.to_owned() + &Correction::message(None)),
-                ..RowError::default()
-            };
-            (Outcome::Duplicate, Some(customer.reference.as_str().to_owned()), error)
-        }
-        Err(faults) => {
-            let join = |part: fn(&Fault) -> String, more: &str| {
-                let parts = faults
-                    .list
-                    .iter()
-                    .map(part)
-                    .chain((repeats != ReferenceRepeat::No).then(|| more.to_owned()));
-                Some(parts.collect::<Vec<_>>().join(";"))
-            };
-            let remedy =
-                |fault: &Fault| format!("{fault}; {}", fault.rule.advice(fault.field, &fault.seen).remedy);
-            let error = RowError {
-                field: join(|fault| fault.field_name().into(), field),
-                code: join(|fault| fault.rule.name().into(), code),
-                message: join(remedy, &Correction::message(None)),
-                ..RowError::default()
-            };
-            (Outcome::Invalid, faults.reference.clone(), error)
-        }
-    }
-}
-
-/// Precedes the message of a row that may not be a duplicate.
-const OWN_ROW: &str =
-    "if this is that customer's own row, correct its file and import the whole of it; else ";
 
 /// The purpose of a claim.
 #[derive(Debug)]

@@ -24,6 +24,11 @@ pub(super) fn json_rows(rows: impl IntoIterator<Item = impl Serialize>) -> Strin
     String::from_utf8(bytes).unwrap_or_default()
 }
 
+/// Rows as one JSON array; none without rows.
+fn some_json_rows(rows: impl ExactSizeIterator<Item = impl Serialize>) -> Option<String> {
+    (rows.len() > 0).then(|| json_rows(rows))
+}
+
 /// Ids as one JSON array.
 pub(super) fn json_ids(ids: &[RowId]) -> String {
     json_rows(ids)
@@ -41,45 +46,45 @@ pub(super) fn hex(fingerprint: &Fingerprint) -> String {
     fingerprint.as_bytes().iter().flat_map(digits).map(char::from).collect()
 }
 
-/// The rows of a batch as JSON arrays, prepared before the transaction begins.
+/// The rows of a batch as JSON arrays, prepared before the transaction begins; none for a kind without rows.
 pub(super) struct BatchJson {
-    pub(super) ended_claims: String,
-    pub(super) new_claims: String,
-    pub(super) repeated_claims: String,
-    pub(super) without_id: String,
-    pub(super) superseded_by_id: String,
-    pub(super) superseded_by_line: String,
-    pub(super) superseded_by_cells: String,
-    pub(super) corrected: String,
+    pub(super) ended_claims: Option<String>,
+    pub(super) new_claims: Option<String>,
+    pub(super) repeated_claims: Option<String>,
+    pub(super) without_id: Option<String>,
+    pub(super) superseded_by_id: Option<String>,
+    pub(super) superseded_by_line: Option<String>,
+    pub(super) superseded_by_cells: Option<String>,
+    pub(super) corrected: Option<String>,
     pub(super) updates: UpdatesJson,
 }
 
-/// The Updates of a batch as JSON arrays.
+/// The Updates of a batch as JSON arrays; none for a kind without rows.
 pub(super) struct UpdatesJson {
-    pub(super) begun: String,
-    pub(super) updated: String,
-    pub(super) unfinished: String,
-    pub(super) new_unfinished: String,
-    pub(super) restored: String,
-    pub(super) finished: String,
+    pub(super) begun: Option<String>,
+    pub(super) updated: Option<String>,
+    pub(super) unfinished: Option<String>,
+    pub(super) new_unfinished: Option<String>,
+    pub(super) restored: Option<String>,
+    pub(super) finished: Option<String>,
 }
 
 impl BatchJson {
     pub(super) fn of(batch: &CommitBatch<'_>) -> BatchJson {
         let superseded = &batch.superseded;
         BatchJson {
-            ended_claims: json_ids(&batch.ended_claims),
-            new_claims: json_rows(batch.new_claims.iter().map(|it| {
+            ended_claims: some_json_rows(batch.ended_claims.iter()),
+            new_claims: some_json_rows(batch.new_claims.iter().map(|it| {
                 let (reference, key) = (it.reference.as_str(), signed(it.reference.key()));
                 (it.id, it.line, reference, key, hex(&it.fingerprint))
             })),
-            repeated_claims: json_rows(
+            repeated_claims: some_json_rows(
                 batch
                     .repeated_claims
                     .iter()
                     .map(|it| (it.id, it.line, hex(&it.fingerprint), it.claimed_at, it.is_counted)),
             ),
-            without_id: json_rows(batch.without_id.iter().map(|it| {
+            without_id: some_json_rows(batch.without_id.iter().map(|it| {
                 let RowError { field, code, message, http_status, request_id } = it.error;
                 let (reference, key) = (it.reference.as_str(), signed(it.reference.key()));
                 let fingerprint = hex(&it.fingerprint);
@@ -101,15 +106,19 @@ impl BatchJson {
                     it.may_have_landed,
                 )
             })),
-            superseded_by_id: json_rows(&superseded.by_id),
-            superseded_by_line: json_rows(superseded.by_line.iter().map(|(line, content, reference)| {
-                let key = reference.as_deref().map(|text| Reference::recorded(text).key());
-                (line, signed(*content), reference, Some(*content) == key)
-            })),
-            superseded_by_cells: json_rows(
-                superseded.by_cells.iter().map(|(line, content)| (line, signed(*content))),
+            superseded_by_id: some_json_rows(
+                superseded.by_id.iter().map(|it| (it.id, &it.reference, it.even_duplicate)),
             ),
-            corrected: json_rows(batch.corrected.iter().map(|it| (it.line, it.outcome.name(), &it.code))),
+            superseded_by_line: some_json_rows(superseded.by_line.iter().map(|it| {
+                let key = it.reference.as_deref().map(|text| Reference::recorded(text).key());
+                (it.line, signed(it.content), &it.reference, Some(it.content) == key)
+            })),
+            superseded_by_cells: some_json_rows(
+                superseded.by_cells.iter().map(|it| (it.line, signed(it.content_without_reference))),
+            ),
+            corrected: some_json_rows(
+                batch.corrected.iter().map(|it| (it.line, it.outcome.name(), &it.code)),
+            ),
             updates: UpdatesJson::of(&batch.updates),
         }
     }
@@ -118,16 +127,16 @@ impl BatchJson {
 impl UpdatesJson {
     fn of(updates: &UpdateRows<'_>) -> UpdatesJson {
         UpdatesJson {
-            begun: json_rows(updates.begun.iter().map(|it| (it.id, it.line, hex(&it.fingerprint)))),
-            updated: json_rows(
+            begun: some_json_rows(updates.begun.iter().map(|it| (it.id, it.line, hex(&it.fingerprint)))),
+            updated: some_json_rows(
                 updates.updated.iter().map(|it| (it.id, it.line, hex(&it.fingerprint), it.attempts)),
             ),
-            unfinished: json_rows(updates.unfinished.iter().map(|it| {
+            unfinished: some_json_rows(updates.unfinished.iter().map(|it| {
                 let RowError { code, message, http_status, request_id, .. } = it.error;
                 let landed = i64::from(it.may_have_landed);
                 (it.id, it.outcome, landed, it.attempts, code, message, http_status, request_id)
             })),
-            new_unfinished: json_rows(updates.new_unfinished.iter().map(|it| {
+            new_unfinished: some_json_rows(updates.new_unfinished.iter().map(|it| {
                 let RowError { code, message, http_status, request_id, .. } = it.error;
                 (
                     it.id,
@@ -142,8 +151,8 @@ impl UpdatesJson {
                     request_id,
                 )
             })),
-            restored: json_ids(&updates.restored),
-            finished: json_ids(&updates.finished),
+            restored: some_json_rows(updates.restored.iter()),
+            finished: some_json_rows(updates.finished.iter()),
         }
     }
 }

@@ -95,7 +95,7 @@ pub(super) fn is_same_person(known: &KnownRow, reference: &Reference, customer: 
 
 /// The fault of a row whose reference the ledger has with leading zeros.
 pub(super) fn fault(reference: &Reference) -> Faults {
-    let fault = Fault { field: Some(Field::Reference), rule: Rule::Spreadsheet, seen: LOST_ZEROS.into() };
+    let fault = Fault::of_field(Field::Reference, Rule::Spreadsheet, LOST_ZEROS);
     Faults { list: vec![fault], reference: Some(reference.as_str().to_owned()) }
 }
 

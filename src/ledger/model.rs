@@ -373,7 +373,7 @@ pub struct RequestCounts {
     pub requests: u64,
     /// Requests that repeated an earlier request for the same row.
     pub retries: u64,
-    /// Responses with status 429.
+    /// Responses that say that there are too many requests: 429, and the like.
     pub throttled: u64,
 }
 

@@ -15,6 +15,8 @@ use super::{
         RateSetter, RequestCounts, RowId, RunId, RunState, Setting, Tally, Target,
     },
     records::{RecordedHeartbeat, RetryRow, RetryableCount, RowRecord, RunRecord, SourceHeader},
+    run_times::RunTimes,
+    seen_rows::{SeenBefore, SeenRows},
     timeline::Sample,
 };
 use crate::{
@@ -95,6 +97,16 @@ pub(super) fn read_pending_update(
         may_have_landed: row.flag(3),
     };
     Ok((RowId(row.number(0)), update))
+}
+
+/// The rows that a run had seen.
+pub(super) fn read_seen_before(row: &impl ResultRow) -> SeenBefore {
+    SeenBefore { next_id: RowId(row.number(0)), seen: SeenRows::from_bytes(row.bytes(1).unwrap_or_default()) }
+}
+
+/// A run, with its beginning and its end.
+pub(super) fn read_run_times(row: &impl ResultRow) -> (RunId, RunTimes) {
+    (row.run(0), RunTimes { began: row.number(1), ended: row.number(2) })
 }
 
 /// None if the run has reached no checkpoint.

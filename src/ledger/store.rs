@@ -90,7 +90,7 @@ of_both! {
     // Updates
     async fn has_pending_updates(&mut self) -> bool;
     async fn pending_updates(&mut self, ids: &[RowId]) -> HashMap<RowId, PendingUpdate>;
-    // The end of a source
+    // Imported rows
     async fn count_imported(&mut self) -> u64;
     async fn invalid_references(&mut self, run: RunId, behind: (i64, RowId), max: usize) -> (Vec<Reference>, (i64, RowId));
     async fn absent_before(&mut self, run: RunId) -> Option<u64>;

@@ -50,15 +50,33 @@ pub(super) struct UnsendableRows {
     superseded: Superseded,
 }
 
-/// Records of earlier runs to delete.
+/// Records of earlier runs to delete, by what identifies them.
 #[derive(Default)]
 pub(super) struct Superseded {
-    /// Row, its reference, and whether to delete the record even if it is a duplicate's.
-    pub(super) by_id: Vec<(RowId, Option<String>, bool)>,
-    /// Line, content and reference.
-    pub(super) by_line: Vec<(u64, u64, Option<String>)>,
-    /// Line and content without the reference.
-    pub(super) by_cells: Vec<(u64, u64)>,
+    pub(super) by_id: Vec<SupersededId>,
+    pub(super) by_line: Vec<SupersededLine>,
+    pub(super) by_cells: Vec<SupersededCells>,
+}
+
+/// The record with this id, if it has this reference.
+pub(super) struct SupersededId {
+    pub(super) id: RowId,
+    pub(super) reference: Option<String>,
+    /// Whether to delete the record even if it is a duplicate's.
+    pub(super) even_duplicate: bool,
+}
+
+/// The record of the row on this line with this content and reference.
+pub(super) struct SupersededLine {
+    pub(super) line: u64,
+    pub(super) content: u64,
+    pub(super) reference: Option<String>,
+}
+
+/// The record of the row on this line whose reference was at fault.
+pub(super) struct SupersededCells {
+    pub(super) line: u64,
+    pub(super) content_without_reference: u64,
 }
 
 impl Superseded {
@@ -278,7 +296,8 @@ impl UnsendableRows {
         };
         let id = own.and_then(|own| self.earlier.get_mut(own)?.1.take());
         if let Some(id) = id {
-            self.superseded.by_id.push((id, reference.map(str::to_owned), true));
+            let reference = reference.map(str::to_owned);
+            self.superseded.by_id.push(SupersededId { id, reference, even_duplicate: true });
         }
         id.is_some()
     }
@@ -290,15 +309,16 @@ impl UnsendableRows {
         reference: Option<&str>,
         correction: &Correction,
     ) {
-        self.superseded.by_line.push((correction.line, content, reference.map(str::to_owned)));
+        let reference = reference.map(str::to_owned);
+        self.superseded.by_line.push(SupersededLine { line: correction.line, content, reference });
     }
 
     /// Supersedes the record with an invalid reference on the row's line whose other cells are equal. The row is
     /// valid now, or invalid for another reason. Which column the reference was read from is unknown.
     pub(super) fn supersede_by_cells(&mut self, line: u64, row: &Record, names: &[String]) {
-        for content in row.contents_without_one(names) {
-            if self.contents_without_reference.contains(&content) {
-                self.superseded.by_cells.push((line, content));
+        for content_without_reference in row.contents_without_one(names) {
+            if self.contents_without_reference.contains(&content_without_reference) {
+                self.superseded.by_cells.push(SupersededCells { line, content_without_reference });
             }
         }
     }
@@ -309,7 +329,8 @@ impl UnsendableRows {
         let (from, end) = self.range(content);
         for (_, record) in &mut self.earlier[from..end] {
             if let Some(id) = record.id().filter(|_| !record.is_duplicate()) {
-                self.superseded.by_id.push((id, Some(reference.to_owned()), false));
+                let reference = Some(reference.to_owned());
+                self.superseded.by_id.push(SupersededId { id, reference, even_duplicate: false });
             }
             record.0 |= i64::from(rest_goes_last);
         }
@@ -319,8 +340,10 @@ impl UnsendableRows {
     pub(super) fn supersede_wrong_reference(&mut self, reference: &Reference) {
         let (from, end) = self.range(reference.key());
         for (_, record) in self.earlier[from..end].iter_mut().filter(|(_, it)| it.has_wrong_reference()) {
-            let id = record.take();
-            self.superseded.by_id.extend(id.map(|id| (id, Some(reference.as_str().to_owned()), false)));
+            if let Some(id) = record.take() {
+                let reference = Some(reference.as_str().to_owned());
+                self.superseded.by_id.push(SupersededId { id, reference, even_duplicate: false });
+            }
         }
     }
 
@@ -353,7 +376,7 @@ mod tests {
     fn gone(rows: &mut UnsendableRows) -> (Vec<Taken>, Vec<i64>) {
         let last = rows.remaining().into_iter().map(|id| id.0).collect();
         let now = rows.take_superseded().by_id.into_iter();
-        (now.map(|(id, reference, also_duplicates)| (id.0, reference, also_duplicates)).collect(), last)
+        (now.map(|it| (it.id.0, it.reference, it.even_duplicate)).collect(), last)
     }
 
     #[test]

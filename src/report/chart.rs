@@ -28,9 +28,6 @@ const TIME_STEPS: [f64; 26] = [
 
 const DAY: f64 = 86_400.0;
 
-/// The value of a sample on a curve; `None` is a gap.
-pub(super) type Value = fn(&Sample) -> Option<f64>;
-
 /// How values map to heights.
 #[derive(Clone, Copy)]
 pub(super) enum Scale {
@@ -71,8 +68,14 @@ pub(super) struct Tooltip {
     pub(super) words: String,
 }
 
-/// A curve to draw: its class, label and value.
-pub(super) type CurveSpec = (&'static str, &'static str, Value);
+/// A curve to draw.
+pub(super) struct CurveSpec {
+    /// Its class in the style sheet.
+    pub(super) class: &'static str,
+    pub(super) label: &'static str,
+    /// The value of a sample; `None` is a gap.
+    pub(super) value: fn(&Sample) -> Option<f64>,
+}
 
 /// The chart of these samples; `None` if there are too few.
 pub(super) fn chart(
@@ -83,7 +86,7 @@ pub(super) fn chart(
     words: fn(&Sample) -> String,
 ) -> Option<Chart> {
     let end = samples.last().filter(|_| samples.len() >= SAMPLES_MIN)?.to.as_secs_f64().max(0.001);
-    let values = || samples.iter().flat_map(|sample| specs.iter().filter_map(|(_, _, value)| value(sample)));
+    let values = || samples.iter().flat_map(|sample| specs.iter().filter_map(|spec| (spec.value)(sample)));
     let highest = values().filter(|value| *value > 0.0).reduce(f64::max)?;
     let lowest = values().filter(|value| *value > 0.0).reduce(f64::min)?;
     let axis = Axis::new(scale, lowest, highest);
@@ -93,7 +96,7 @@ pub(super) fn chart(
         width: left(sample.seconds()),
         words: words(sample),
     });
-    let curves = specs.iter().enumerate().map(|(at, (class, label, value))| {
+    let curves = specs.iter().enumerate().map(|(at, CurveSpec { class, label, value })| {
         let filled = at == 0 && matches!(scale, Scale::Linear);
         let (path, area) = draw(samples, *value, end, &axis);
         Curve { class, label, path, area: filled.then_some(area) }
@@ -126,7 +129,7 @@ pub(super) fn growth(points: &[(f64, f64)], label: fn(f64) -> String) -> Option<
 }
 
 /// The steps of a curve, and the area below them.
-fn draw(samples: &[Sample], value: Value, end: f64, axis: &Axis) -> (String, String) {
+fn draw(samples: &[Sample], value: fn(&Sample) -> Option<f64>, end: f64, axis: &Axis) -> (String, String) {
     let (mut path, mut area, mut continues) = (String::new(), String::new(), false);
     for sample in samples {
         let Some(value) = value(sample) else {
@@ -230,7 +233,8 @@ mod tests {
     }
 
     fn draw_rates(samples: &[Sample], scale: Scale) -> Option<Chart> {
-        chart(samples, &[("a", "rows", rate)], scale, |value| value.to_string(), |_| String::new())
+        let rates = CurveSpec { class: "a", label: "rows", value: rate };
+        chart(samples, &[rates], scale, |value| value.to_string(), |_| String::new())
     }
 
     #[test]

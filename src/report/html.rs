@@ -261,20 +261,36 @@ fn charts(report: &Report<'_>) -> Vec<ChartSection> {
 }
 
 const THROUGHPUT: [CurveSpec; 3] = [
-    ("rows", "rows", |sample| Some(sample.rows() as f64 / sample.seconds())),
-    ("requests", "requests", |sample| Some(sample.request_counts.requests as f64 / sample.seconds())),
-    ("held", "held rate", |sample| sample.held_rate.filter(|rate| *rate > 0.0)),
+    CurveSpec { class: "rows", label: "rows", value: |sample| Some(sample.rows() as f64 / sample.seconds()) },
+    CurveSpec {
+        class: "requests",
+        label: "requests",
+        value: |sample| Some(sample.request_counts.requests as f64 / sample.seconds()),
+    },
+    CurveSpec {
+        class: "held",
+        label: "held rate",
+        value: |sample| sample.held_rate.filter(|rate| *rate > 0.0),
+    },
 ];
 
 const LATENCY: [CurveSpec; 3] = [
-    ("p99", "p99", |sample| Percentiles::of(&sample.latencies).p99),
-    ("p95", "p95", |sample| Percentiles::of(&sample.latencies).p95),
-    ("p50", "p50", |sample| Percentiles::of(&sample.latencies).p50),
+    CurveSpec { class: "p99", label: "p99", value: |sample| Percentiles::of(&sample.latencies).p99 },
+    CurveSpec { class: "p95", label: "p95", value: |sample| Percentiles::of(&sample.latencies).p95 },
+    CurveSpec { class: "p50", label: "p50", value: |sample| Percentiles::of(&sample.latencies).p50 },
 ];
 
 const TROUBLE: [CurveSpec; 2] = [
-    ("retries", "repeated", |sample| Some(sample.request_counts.retries as f64 / sample.seconds())),
-    ("throttled", "429", |sample| Some(sample.request_counts.throttled as f64 / sample.seconds())),
+    CurveSpec {
+        class: "retries",
+        label: "repeated",
+        value: |sample| Some(sample.request_counts.retries as f64 / sample.seconds()),
+    },
+    CurveSpec {
+        class: "throttled",
+        label: "429",
+        value: |sample| Some(sample.request_counts.throttled as f64 / sample.seconds()),
+    },
 ];
 
 fn throughput_words(sample: &Sample) -> String {

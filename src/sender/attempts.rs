@@ -7,10 +7,7 @@
 //! `backoff`, which computes the delays.
 
 use std::{
-    sync::{
-        PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -20,6 +17,7 @@ use tracing::{info, warn};
 
 use super::{
     ExistingPolicy, Halt, LastFailure, SendResult, Sender, ShutdownPhase,
+    throttled_series::ThrottledSeries,
     verdict::{
         Classification, CreateSent, History, Step, Verdict, cause, classify, describe, row_error, verdict,
     },
@@ -34,15 +32,7 @@ use crate::{
 /// After this many throttled replies in succession a row waits by itself, in addition to the shared pause.
 const THROTTLED_WITHOUT_DELAY_MAX: u32 = 2;
 
-/// A series that is less likely than this, given the share of throttled replies among other rows, is not chance: a
-/// thousandth of one row in a million.
-const CHANCE_MAX: f64 = 1e-9;
-
-/// Later replies of a series say more about its row than about the limit, so they are not counted among those of all
-/// rows.
-const COUNTED_MAX: u32 = 8;
-
-/// Maximum number of log lines about rows that an intermediary rejected.
+/// Maximum number of log lines about rows that an intermediary refused.
 const INTERMEDIARY_LOGGED_MAX: u64 = 20;
 
 /// The attempts of one row.
@@ -116,60 +106,6 @@ impl Budget {
 
     fn failed(&mut self, step: Step) -> &mut u32 {
         if step.is_write() { &mut self.failed_writes } else { &mut self.failed_gets }
-    }
-}
-
-/// The replies to all rows so far.
-#[derive(Default)]
-pub(super) struct ReplyCounts {
-    accepted: AtomicU64,
-    throttled: AtomicU64,
-}
-
-impl ReplyCounts {
-    fn on_accepted(&self) {
-        self.accepted.fetch_add(1, Relaxed);
-    }
-}
-
-/// The throttled replies of a row in succession.
-///
-/// A throttled reply normally costs a row no attempt: the limit concerns all requests, and the row is sent again
-/// later. But a server may throttle one row by a rule of its own, whatever the rate. Such a row would never get an
-/// outcome, and its run would never end. So the row's replies are compared with those of all other rows in the same
-/// time: if chance cannot explain the series, further throttled replies cost attempts.
-#[derive(Clone, Copy)]
-struct ThrottledSeries {
-    length: u32,
-    accepted_before: u64,
-    throttled_before: u64,
-}
-
-impl ThrottledSeries {
-    /// A series before its first reply.
-    fn new(counts: &ReplyCounts) -> ThrottledSeries {
-        ThrottledSeries {
-            length: 0,
-            accepted_before: counts.accepted.load(Relaxed),
-            throttled_before: counts.throttled.load(Relaxed),
-        }
-    }
-
-    /// Counts one more throttled reply.
-    fn on_throttled(&mut self, counts: &ReplyCounts) {
-        self.length += 1;
-        if self.length <= COUNTED_MAX {
-            counts.throttled.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// Whether the limit concerns this row alone.
-    fn concerns_one_row(self, counts: &ReplyCounts) -> bool {
-        let accepted = counts.accepted.load(Relaxed) - self.accepted_before;
-        let own = u64::from(self.length.min(COUNTED_MAX));
-        let throttled = (counts.throttled.load(Relaxed) - self.throttled_before).saturating_sub(own);
-        let share = (throttled + 1) as f64 / (accepted + throttled + 2) as f64;
-        share.powf(f64::from(self.length)) <= CHANCE_MAX
     }
 }
 
@@ -313,9 +249,9 @@ impl<'a> Attempts<'a> {
         if error.code.as_deref() != Some(RowError::NOT_THE_API) {
             return;
         }
-        if self.sender.rejected_by_intermediary.fetch_add(1, Relaxed) < INTERMEDIARY_LOGGED_MAX {
+        if self.sender.refused_by_intermediary.fetch_add(1, Relaxed) < INTERMEDIARY_LOGGED_MAX {
             let (run, line, status) = (claim.run().0, claim.line(), error.http_status);
-            warn!(run, line, status, "an intermediary rejects this row; the next run sends it again");
+            warn!(run, line, status, "an intermediary refuses this row; the next run sends it again");
         }
     }
 
@@ -345,6 +281,7 @@ impl<'a> Attempts<'a> {
         })
     }
 
+    /// Sends the request of a step for the claimed row.
     async fn attempt(&mut self, step: Step, claim: &Claim) -> Result<AttemptResult, RunEnded> {
         let api = &self.sender.api;
         // The customer that Get found in this run.
@@ -522,7 +459,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Handles a 429. Normally the shared pause delays every request, so the row does not wait by itself. It does if
-    /// no shared pause is in effect, or after [`THROTTLED_WITHOUT_DELAY_MAX`] throttled replies in a row. The reply
+    /// no shared pause is in effect, or after [`THROTTLED_WITHOUT_DELAY_MAX`] throttled replies in succession. The reply
     /// costs an attempt only if the row alone is throttled.
     pub(super) async fn after_throttled(&mut self, step: Step, reply: &Reply) -> Result<(), RunEnded> {
         let sender = self.sender;
@@ -620,29 +557,5 @@ mod tests {
         assert_eq!(seen, [500, 1000, 2000, 3000, 3000]);
         let mut short = intervals(Duration::from_secs(5), Duration::from_secs(1));
         assert_eq!(short.next_backoff(), Some(Duration::from_secs(1)));
-    }
-
-    /// The number of replies from which a series concerns its row alone, if other rows got this many accepted and
-    /// throttled replies in the same time.
-    fn length_at(accepted: u64, throttled: u64) -> Option<u32> {
-        let counts = ReplyCounts::default();
-        let mut series = ThrottledSeries::new(&counts);
-        counts.accepted.store(accepted, Relaxed);
-        counts.throttled.store(throttled, Relaxed);
-        (1..=1_000).find(|_| {
-            series.on_throttled(&counts);
-            series.concerns_one_row(&counts)
-        })
-    }
-
-    #[test]
-    fn a_series_that_chance_cannot_explain_concerns_its_row() {
-        assert_eq!(length_at(1_000, 0), Some(3));
-        assert_eq!(length_at(20, 0), Some(7));
-        assert_eq!(length_at(950, 50), Some(7), "one in twenty");
-        assert_eq!(length_at(500, 500), Some(30), "every other one");
-        assert!(length_at(100, 900).is_none_or(|length| length > 190), "nine of ten");
-        assert!(length_at(0, 0).is_none_or(|length| length >= 30), "nothing to compare with");
-        assert!(length_at(2, 64).is_none_or(|length| length > 300), "a limit that has just fallen");
     }
 }

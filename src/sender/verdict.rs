@@ -6,19 +6,8 @@
 //! another reference does not count. The response of an intermediary (a firewall, a router, a proxy) says nothing
 //! about a row: the row is tried again, and is not rejected.
 //!
-//! [`Endpoint`] evaluates the replies of all rows, for the one verdict that no single reply allows: that the URL is
-//! not the API's. Nothing here waits or sends. The API's messages were truncated and freed of the key when the
-//! response was parsed.
-
-use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
-    },
-    time::Duration,
-};
-
-use tokio::time::Instant;
+//! Pure: nothing here waits, sends or counts. The verdict that no single reply allows, that the URL is not the API's, is
+//! given in `endpoint`. The API's messages were truncated and freed of the key when the response was parsed.
 
 use crate::{
     api::{Answer, Created, Found, Meaning, Reply, Whose},
@@ -32,16 +21,6 @@ const CLOCK_MARGIN_MS: i64 = 2_000;
 
 /// The tolerance if the reply has no `Date` header, so that the difference of the two clocks is unknown.
 const UNKNOWN_CLOCK_MARGIN_MS: i64 = 300_000;
-
-/// Fewer responses of intermediaries prove nothing: a firewall may reject one row alone.
-const FOREIGN_MIN: u32 = 4;
-
-/// This many responses of intermediaries are proof at once.
-const FOREIGN_MAX: u32 = 40;
-
-/// How long only intermediaries may respond before the URL counts as wrong: a router may be in the middle of a
-/// reconfiguration.
-const FOREIGN_FOR: Duration = Duration::from_secs(10);
 
 /// Why no row can succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,6 +193,7 @@ pub(super) fn verdict(
             match reply {
                 _ if classification.is_throttled() => Verdict::Pause,
                 Reply::Answer(answer) => verdict_on_answer(step, answer),
+                // The response of an intermediary.
                 _ => unclear(step),
             }
         }
@@ -274,22 +254,18 @@ enum Author {
 }
 
 fn author(history: History, created: Option<Created>) -> Author {
-    match created {
+    // Created at about the time of our claim or later.
+    let is_new = created.map(|created| created.at + CLOCK_MARGIN_MS >= history.first_claimed_at);
+    match (history.may_be_ours(), is_new) {
         // The customer did not exist before our Create, and exists now.
-        None if history.may_be_ours() && history.was_absent => Author::Us,
-        None if history.may_be_ours() => Author::Unclear,
-        None => Author::Others,
-        Some(_) if history.may_be_ours() && is_older(created, history.first_claimed_at) => Author::Others,
-        Some(created)
-            if history.may_be_ours() && created.at + CLOCK_MARGIN_MS >= history.first_claimed_at =>
-        {
-            Author::Us
-        }
-        Some(_) if history.may_be_ours() => Author::Unclear,
-        // Created at about the time of our claim or later, although our one Create was refused: a proxy may have sent
-        // it twice.
-        Some(created) if created.at + CLOCK_MARGIN_MS >= history.first_claimed_at => Author::Unclear,
-        Some(_) => Author::Others,
+        (true, None) if history.was_absent => Author::Us,
+        (true, None) => Author::Unclear,
+        (true, Some(true)) => Author::Us,
+        (true, Some(false)) if is_older(created, history.first_claimed_at) => Author::Others,
+        (true, Some(false)) => Author::Unclear,
+        // Our one Create was refused, and yet the customer is new: a proxy may have sent the Create twice.
+        (false, Some(true)) => Author::Unclear,
+        (false, None | Some(false)) => Author::Others,
     }
 }
 
@@ -305,7 +281,7 @@ fn verdict_on_answer(step: Step, answer: &Answer) -> Verdict {
     match (answer.meaning, step) {
         (Meaning::InternalError, _) => unclear(step),
         _ if !is_about_the_row(answer.status) => unclear(step),
-        // The API rejects a call that it accepted before: a temporary state.
+        // The API refuses a call that it accepted before: a temporary state.
         _ if step.is_write() && matches!(answer.status, 404 | 405) && answer.meaning != Meaning::NotFound => {
             unclear(step)
         }
@@ -345,7 +321,7 @@ fn halt(step: Step, history: History, answer: &Answer) -> Option<Halt> {
 
 /// Whether an answer of the API with this status is about the row. Other statuses are no answers (a protocol switch,
 /// a redirect), or mean that the server gave up or postponed a request that it may have begun to process.
-fn is_about_the_row(status: u16) -> bool {
+pub(super) fn is_about_the_row(status: u16) -> bool {
     matches!(status, 200..=299 | 400..=499) && !matches!(status, 408 | 425)
 }
 
@@ -356,117 +332,6 @@ fn unclear(step: Step) -> Verdict {
         // Get and Update are idempotent.
         other => other,
     })
-}
-
-/// Whether the reply proves that the API itself has responded. A reply to Get proves little: any server responds with
-/// "not found" to an unknown path.
-fn is_of_the_api(step: Step, reply: &Reply) -> bool {
-    match reply {
-        Reply::Customer(_) => true,
-        Reply::Answer(answer) => {
-            let is_access_control = matches!(answer.status, 401 | 403 | 404 | 405 | 407 | 429);
-            step.is_write() && is_about_the_row(answer.status) && !is_access_control
-        }
-        Reply::Foreign(_) | Reply::NotSent(_) | Reply::ProxyLogin(_) | Reply::Unknown { .. } => false,
-    }
-}
-
-/// Tracks who has responded at the base URL so far.
-///
-/// An intermediary (a firewall, a router, another server under a mistyped URL) may respond in the API's place. Once
-/// the API itself has responded, such responses are temporary. If only intermediaries have ever responded, no row
-/// will succeed, and waiting would never end. The lock is held for a comparison, never across an await.
-#[derive(Default)]
-pub(super) struct Endpoint {
-    /// A [`Contact`].
-    contact: AtomicU8,
-    api_has_answered: AtomicBool,
-    /// Whether a proxy refuses the login. Also set by the probe of an outage, which belongs to no row.
-    wants_proxy_login: AtomicBool,
-    foreign: Mutex<Option<ForeignAnswers>>,
-}
-
-/// How far any request of a run has got, whoever responded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Contact {
-    /// No request has ended.
-    Untried,
-    /// No request could be sent: unknown host, no connection, no TLS.
-    Unreached,
-    /// Requests were sent, but none got a response.
-    Unanswered,
-    /// There was a response, whatever its content.
-    Answered,
-}
-
-impl Contact {
-    const ALL: [Contact; 4] = [Contact::Untried, Contact::Unreached, Contact::Unanswered, Contact::Answered];
-
-    fn of(reply: &Reply) -> Contact {
-        match reply {
-            Reply::NotSent(_) | Reply::ProxyLogin(_) => Contact::Unreached,
-            Reply::Unknown { status: None, .. } => Contact::Unanswered,
-            Reply::Unknown { .. } | Reply::Customer(_) | Reply::Answer(_) | Reply::Foreign(_) => {
-                Contact::Answered
-            }
-        }
-    }
-}
-
-/// Responses of intermediaries before the API first answered.
-struct ForeignAnswers {
-    since: Instant,
-    count: u32,
-    last_status: u16,
-}
-
-impl Endpoint {
-    pub(super) fn observe(&self, step: Step, reply: &Reply) {
-        self.contact.fetch_max(Contact::of(reply) as u8, Relaxed);
-        if matches!(reply, Reply::ProxyLogin(_))
-            || matches!(reply, Reply::Foreign(answer) if answer.status == 407)
-        {
-            self.wants_proxy_login.store(true, Relaxed);
-        }
-        if self.api_has_answered() {
-            return;
-        }
-        if is_of_the_api(step, reply) {
-            self.api_has_answered.store(true, Relaxed);
-        } else if let Reply::Foreign(answer) = reply
-            && answer.status < 500
-        {
-            let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
-            let all =
-                foreign.get_or_insert(ForeignAnswers { since: Instant::now(), count: 0, last_status: 0 });
-            all.count = all.count.saturating_add(1);
-            all.last_status = answer.status;
-        }
-    }
-
-    pub(super) fn contact(&self) -> Contact {
-        let reached = self.contact.load(Relaxed);
-        Contact::ALL.into_iter().find(|contact| *contact as u8 == reached).unwrap_or(Contact::Untried)
-    }
-
-    pub(super) fn api_has_answered(&self) -> bool {
-        self.api_has_answered.load(Relaxed)
-    }
-
-    /// Why no row can succeed, if a proxy refuses the login or only intermediaries ever answered.
-    pub(super) fn halt(&self) -> Option<Halt> {
-        if self.wants_proxy_login.load(Relaxed) {
-            return Some(Halt::Proxy);
-        }
-        if self.api_has_answered() {
-            return None;
-        }
-        let foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = foreign.as_ref()?;
-        let is_long = all.count >= FOREIGN_MIN && all.since.elapsed() >= FOREIGN_FOR;
-        (is_long || all.count >= FOREIGN_MAX).then_some(Halt::NotTheApi(all.last_status))
-    }
 }
 
 /// The error that the ledger records for a reply that is not a success.
@@ -810,16 +675,5 @@ mod tests {
             let expected = Classification { service, rate, may_have_landed };
             assert_eq!(classify(&reply), expected, "{reply:?}");
         }
-    }
-
-    /// Only the probe of an outage may get this reply: no row is being sent that could end the run.
-    #[test]
-    fn a_refused_login_of_the_proxy_ends_a_run_that_the_api_had_answered() {
-        let endpoint = Endpoint::default();
-        endpoint.api_has_answered.store(true, Relaxed);
-        endpoint.observe(GET, &Reply::NotSent("refused".into()));
-        assert_eq!(endpoint.halt(), None);
-        endpoint.observe(GET, &Reply::ProxyLogin("the proxy refuses".into()));
-        assert_eq!(endpoint.halt(), Some(Halt::Proxy));
     }
 }

@@ -230,15 +230,21 @@ pub(super) struct CsvReader<R> {
     /// The columns whose cells are bounded.
     read_columns: Vec<usize>,
     buffer: Box<[u8]>,
+    /// The start and the end of the bytes in the buffer that are not consumed.
     start: usize,
     end: usize,
     /// A read error that occurred while inspecting the head; reported once all data before it is consumed.
     deferred_error: Option<io::Error>,
+    /// The cells of the record that the slow path is reading.
     unquoted: Vec<u8>,
+    /// The ends of the cells of the current record.
     ends: Vec<usize>,
+    /// The physical line of the next byte.
     line: u64,
+    /// Whether the last consumed byte is `\r`, so that a `\n` after it is part of the same line break.
     after_cr: bool,
     after_mark: bool,
+    /// Number of bytes read from the input.
     read: u64,
     cell: CellState,
     line_state: LineState,
@@ -321,9 +327,14 @@ impl<R: Read> CsvReader<R> {
         self.line_state = LineState::default();
     }
 
-    /// The bytes consumed so far, and the bytes read from the input.
-    pub(super) fn progress(&self) -> (u64, u64) {
-        (self.read - (self.end - self.start) as u64, self.read)
+    /// Number of bytes read from the input.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.read
+    }
+
+    /// Number of those bytes before the next record.
+    pub(super) fn bytes_consumed(&self) -> u64 {
+        self.read - (self.end - self.start) as u64
     }
 
     /// The physical line of the next record.
@@ -386,7 +397,7 @@ impl<R: Read> CsvReader<R> {
         (self.flaw, self.is_cut) = (None, false);
         self.line_state = LineState { start: self.start, ..LineState::default() };
         loop {
-            self.cell(line, is_row)?;
+            self.append_cell(line, is_row)?;
             match self.buffer[self.start..self.end].first() {
                 Some(byte) if !is_break(*byte) => self.consume(1),
                 _ => break,
@@ -411,7 +422,7 @@ impl<R: Read> CsvReader<R> {
     }
 
     /// Appends one cell to `unquoted`; consumes neither the delimiter nor the line break after it.
-    fn cell(&mut self, record_line: u64, is_row: RowTest<'_>) -> io::Result<()> {
+    fn append_cell(&mut self, record_line: u64, is_row: RowTest<'_>) -> io::Result<()> {
         if !self.ends.is_empty() {
             self.unquoted.push(self.delimiter);
         }
@@ -420,14 +431,14 @@ impl<R: Read> CsvReader<R> {
         let room = if is_read { CELL_MAX_BYTES } else { RECORD_MAX_BYTES.saturating_sub(begin) };
         self.cell = CellState { begin, room, bytes: 0 };
         if let Quote::Char(quote) = self.quote {
-            self.blanks()?;
+            self.append_blanks()?;
             if self.has_more()? && self.buffer[self.start] == quote {
                 if self.cell.bytes > 0 {
                     let blank = self.position();
                     let quote = QuotePosition { position: blank.position + 1, ..blank };
                     self.note(Flaw::BlankBeforeQuote(quote));
                 }
-                self.quoted(record_line, is_row)?;
+                self.append_quoted(record_line, is_row)?;
             }
         }
         while self.has_more()? {
@@ -443,7 +454,7 @@ impl<R: Read> CsvReader<R> {
     }
 
     /// Appends the blanks at the current position.
-    fn blanks(&mut self) -> io::Result<()> {
+    fn append_blanks(&mut self) -> io::Result<()> {
         while self.has_more()? {
             let blanks = self.blanks_ahead();
             if blanks == 0 {
@@ -455,20 +466,20 @@ impl<R: Read> CsvReader<R> {
     }
 
     /// Appends the text from the opening quote at the current position to the closing quote; `""` is a quote.
-    fn quoted(&mut self, record_line: u64, is_row: RowTest<'_>) -> io::Result<()> {
+    fn append_quoted(&mut self, record_line: u64, is_row: RowTest<'_>) -> io::Result<()> {
         let opened = Opening { line: self.line, column: self.ends.len() };
         let quote = self.buffer[self.start];
         self.line_state.is_quoted = false;
         self.consume(1);
-        // Counts quotes that are not doubled, once one of them is malformed.
-        let (mut quotes, mut is_malformed) = (1_u64, false);
+        // The opening quote and the malformed ones. If their number is even, the last one may have closed the cell.
+        let mut quotes = 1_u64;
         while self.has_more()? {
             let unread = &self.buffer[self.start..self.end];
             let at = memchr3(quote, b'\n', b'\r', unread);
             self.append(at.unwrap_or(unread.len()));
             let Some(byte) = at.map(|_| self.buffer[self.start]) else { continue };
             if byte != quote {
-                if is_malformed && quotes.is_multiple_of(2) {
+                if quotes.is_multiple_of(2) {
                     return Ok(());
                 }
                 self.judge_line(record_line, is_row);
@@ -486,7 +497,7 @@ impl<R: Read> CsvReader<R> {
             if self.start == self.end || self.is_end(self.buffer[self.start]) {
                 return Ok(());
             }
-            (quotes, is_malformed) = (quotes + 1, true);
+            quotes += 1;
             let (position, is_escaped) = (self.position(), self.unquoted.last() == Some(&b'\\'));
             let flaw = match is_escaped {
                 true => Flaw::EscapedQuote,
@@ -496,7 +507,7 @@ impl<R: Read> CsvReader<R> {
             self.note(flaw(position));
             self.keep_byte(quote);
         }
-        if !is_malformed || !quotes.is_multiple_of(2) {
+        if !quotes.is_multiple_of(2) {
             self.note(Flaw::OpenQuote(opened));
         }
         Ok(())

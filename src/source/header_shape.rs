@@ -84,7 +84,7 @@ impl HeaderShape {
             [only, rest @ ..] if rest.iter().all(String::is_empty) => split_as_usual(only, given, &is_header),
             _ => None,
         };
-        if let Some((shape, true)) = usual {
+        if let Some(UsualSplit { shape, is_header: true }) = usual {
             return Some(shape);
         }
         if let Some(shape) = split_otherwise(&line, &is_header) {
@@ -99,7 +99,7 @@ impl HeaderShape {
         if let Some(shape) = keys_with_values(&line, delimiter, later) {
             return Some(shape);
         }
-        if let Some((shape, false)) = usual {
+        if let Some(UsualSplit { shape, is_header: false }) = usual {
             return Some(shape);
         }
         header.iter().any(|cell| is_value(cell)).then_some(HeaderShape::Row)
@@ -245,12 +245,19 @@ fn unquoted(names: &[String], (open, close): (char, char)) -> Vec<String> {
     names.iter().map(inner).collect()
 }
 
-/// The shape of one cell that a delimiter splits as files often have it, and whether the cells between it are a header.
+/// What a cell is that one of the usual delimiters splits.
+struct UsualSplit {
+    shape: HeaderShape,
+    /// Whether the parts are a header. If not, only the look of the cell suggests the delimiter.
+    is_header: bool,
+}
+
+/// Splits one cell at the usual delimiter that fits it best.
 fn split_as_usual(
     cell: &str,
     given: Option<u8>,
     is_header: impl Fn(&[String]) -> bool,
-) -> Option<(HeaderShape, bool)> {
+) -> Option<UsualSplit> {
     let splits = |character: &char| {
         let cells = split(cell, &character.to_string());
         // A sentence may also contain a colon.
@@ -267,7 +274,7 @@ fn split_as_usual(
             Some(given) => char::from(given) == character,
         };
         let shape = if splits_unquoted { HeaderShape::QuotedLines } else { HeaderShape::OneCell(character) };
-        (shape, is_header)
+        UsualSplit { shape, is_header }
     })
 }
 

@@ -52,7 +52,7 @@ pub(super) struct RowContext<'a> {
     pub(super) rescues: Option<&'a Mutex<Rescues>>,
 }
 
-/// Parses a record into a row; none if `wants` rejects the row. `text` is the text of the record's cells, and
+/// Parses a record into a row; none if `wants` refuses the row. `text` is the text of the record's cells, and
 /// `other_header` is the line of a header with other columns, if the record is that header or follows it.
 pub(super) fn read_row(
     record: &RawRecord<'_>,

@@ -29,7 +29,7 @@
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::{mem, ops::Range, time::Duration};
+use std::{mem, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -37,6 +37,7 @@ use tokio::time::Instant;
 use super::{
     courtesy::{self, Courtesy},
     random_throttling::{Cycle, RandomThrottleDetector},
+    sliding_window::{SlidingWindowCounter, WINDOW_S},
     unavailability::{Finding, Kind, Sent, Unavailability},
 };
 
@@ -141,10 +142,6 @@ const BISECTIONS: u32 = 20;
 
 /// At this multiple of the held rate, the limit that was found no longer exists.
 const LIMIT_GONE_RATIO: f64 = 2.0;
-
-/// How far back accepted requests are counted, and the length of the bins.
-const WINDOW_S: f64 = 10.0;
-const BIN_S: f64 = 0.01;
 
 /// Seconds over which accepted requests are averaged; somewhat less than [`WINDOW_S`].
 const AVERAGE_WINDOW_S: f64 = 8.0;
@@ -377,6 +374,23 @@ impl RefillInterval {
     }
 }
 
+/// A rate that is chosen after a refusal.
+#[derive(Clone, Copy)]
+struct Choice {
+    rate: f64,
+    /// How the rate grows after its hold.
+    increase: Increase,
+    /// The refill interval before the refusal; zero if none was measured.
+    interval: RefillInterval,
+}
+
+impl Choice {
+    /// A choice without a refill interval before it.
+    fn new(rate: f64, increase: Increase) -> Choice {
+        Choice { rate, increase, interval: RefillInterval::default() }
+    }
+}
+
 /// How the rate grows after a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum Increase {
@@ -516,8 +530,8 @@ impl AdaptiveRate {
         let Provisional { before, first, retry_after, until_s } = &provisional;
         let mut again = (**before).clone();
         mem::swap(&mut again.accepted, &mut self.accepted);
-        let (interval, rate, increase) = again.choose_rate(*first, *retry_after);
-        let (rate, increase) = again.polite_rate(*first, rate, increase);
+        let choice = again.choose_rate(*first, *retry_after);
+        let Choice { rate, increase, interval } = again.polite_rate(*first, choice);
         mem::swap(&mut again.accepted, &mut self.accepted);
         if let Some(last) = &mut self.last_throttling {
             (last.interval, last.increase) = (interval, increase);
@@ -717,18 +731,7 @@ impl AdaptiveRate {
                 // A short pause leaves no room for others on the limit.
                 let is_long = last.is_none() || self.courtesy.is_some();
                 pause = retry_after.or(Some(if is_long { OWN_PAUSE_MAX } else { OWN_PAUSE_FIRST }));
-                let restored =
-                    if retry_after.is_none() { self.rate_given_up_at_random(stamp, now_s) } else { None };
-                let until_s = now_s + self.reported_within_s;
-                let is_provisional = restored.is_none() && self.reported_within_s > 0.0;
-                let before = is_provisional.then(|| Box::new(self.without_counts()));
-                self.provisional =
-                    before.map(|before| Provisional { before, first: stamp, retry_after, until_s });
-                let chosen = match restored {
-                    Some(rate) => (RefillInterval::default(), rate, Increase::Search),
-                    None => self.choose_rate(stamp, retry_after),
-                };
-                self.begin_event(stamp, now_s, chosen);
+                self.begin_event(stamp, retry_after, now_s);
             }
         }
         if let Some(last) = &mut self.last_throttling {
@@ -764,28 +767,33 @@ impl AdaptiveRate {
     }
 
     /// Chooses a new rate between the lower and the upper bound of the limit.
-    fn choose_rate(
+    fn choose_rate(&mut self, refused: RequestStamp, retry_after: Option<Duration>) -> Choice {
+        let upper = self.upper_bound(refused.at_s);
+        let Phase::Hold { from_s, until_s } = self.phase else {
+            return match &self.courtesy {
+                Some(_) => Choice::new(courtesy::FIRST_SHARE * upper, Increase::Maintain),
+                None => self.choose_after_slow_start(refused.at_s, retry_after, upper),
+            };
+        };
+        match &self.last_throttling {
+            Some(first) if self.is_measuring() => {
+                self.choose_after_measuring(first, refused, retry_after, upper)
+            }
+            _ => self.choose_after_hold(from_s, until_s, refused.at_s, retry_after, upper),
+        }
+    }
+
+    /// Chooses a new rate after a hold between two times, during which or after which a request was refused.
+    fn choose_after_hold(
         &mut self,
-        stamp: RequestStamp,
+        from_s: f64,
+        until_s: f64,
+        at_s: f64,
         retry_after: Option<Duration>,
-    ) -> (RefillInterval, f64, Increase) {
-        let at_s = stamp.at_s;
-        let upper = self.upper_bound(at_s);
+        upper: f64,
+    ) -> Choice {
         let previous = self.last_throttling.as_ref().filter(|last| at_s - last.first_sent_s < WINDOW_S);
         let cycle_rate = self.cycle_rate(at_s);
-        let Phase::Hold { from_s, until_s } = self.phase else {
-            let (rate, increase) = match &self.courtesy {
-                Some(_) => (courtesy::FIRST_SHARE * upper, Increase::Maintain),
-                None => self.rate_after_slow_start(at_s, retry_after, upper),
-            };
-            return (RefillInterval::default(), rate, increase);
-        };
-        if let Some(first) = &self.last_throttling
-            && let Increase::Measure { .. } = first.increase
-        {
-            let (rate, increase) = self.rate_after_measuring(first, stamp, retry_after, upper);
-            return (RefillInterval::default(), rate, increase);
-        }
         let accepted = self.accepted.sum_between(from_s, at_s);
         let interval = RefillInterval { seconds: at_s - from_s, accepted };
         let was_searching =
@@ -825,9 +833,10 @@ impl AdaptiveRate {
             let was_held =
                 at_s <= until_s && (CONFIRM_AFTER_S..=AVERAGE_WINDOW_S).contains(&interval.seconds);
             let refill = if was_held { interval.accepted / (interval.seconds + 1.0) } else { rate };
-            return (interval, TARGET_AFTER_LONG_PAUSE * rate.min(refill), Increase::Maintain);
+            let rate = TARGET_AFTER_LONG_PAUSE * rate.min(refill);
+            return Choice { rate, increase: Increase::Maintain, interval };
         }
-        (interval, rate, increase)
+        Choice { rate, increase, interval }
     }
 
     /// The rate that was accepted on average since the previous throttling, or since the end of a later outage; `None` if
@@ -859,31 +868,32 @@ impl AdaptiveRate {
         if was_down && is_held { accepted.max(self.rate) } else { accepted }
     }
 
-    fn rate_after_slow_start(&self, at_s: f64, retry_after: Option<Duration>, upper: f64) -> (f64, Increase) {
+    fn choose_after_slow_start(&self, at_s: f64, retry_after: Option<Duration>, upper: f64) -> Choice {
         let known = TARGET_UTILIZATION * upper;
         // In a long pause a bucket of any size fills up, and measuring it would take too many requests.
         if upper < MEASURE_MIN || at_s >= MEASURE_WITHIN_S || retry_after >= Some(LONG_PAUSE) {
-            return (known, Increase::Search);
+            return Choice::new(known, Increase::Search);
         }
         let doubling_s = at_s.max(MEASURE_DOUBLING_MIN_S);
-        ((MEASURE_FROM * upper).min(self.rate / 2.0).max(known), Increase::Measure { doubling_s })
+        let rate = (MEASURE_FROM * upper).min(self.rate / 2.0).max(known);
+        Choice::new(rate, Increase::Measure { doubling_s })
     }
 
-    fn rate_after_measuring(
+    fn choose_after_measuring(
         &self,
         first: &ThrottleEvent,
         second: RequestStamp,
         retry_after: Option<Duration>,
         upper: f64,
-    ) -> (f64, Increase) {
+    ) -> Choice {
         let known = TARGET_UTILIZATION * upper;
         if upper < SAME_BURST * self.accepted.sum_between(0.0, first.resume_s) {
-            return (known, Increase::Maintain);
+            return Choice::new(known, Increase::Maintain);
         }
         let target = if retry_after.is_some() { TARGET_OF_BUCKET } else { TARGET_OF_BOUNDS };
         match self.bucket_rate(first, second) {
-            Some(rate) if rate > upper => (target * rate, Increase::Maintain),
-            _ => (known, Increase::Search),
+            Some(rate) if rate > upper => Choice::new(target * rate, Increase::Maintain),
+            _ => Choice::new(known, Increase::Search),
         }
     }
 
@@ -917,17 +927,18 @@ impl AdaptiveRate {
 
     /// The rate with others on the same limit: a share of the limit is held for a long time, despite occasional
     /// refusals.
-    fn polite_rate(&mut self, first: RequestStamp, rate: f64, increase: Increase) -> (f64, Increase) {
+    fn polite_rate(&mut self, first: RequestStamp, choice: Choice) -> Choice {
         let was_held = matches!(self.phase, Phase::Hold { until_s, .. } if first.at_s <= until_s);
         let (before, is_found) = (self.rate, self.is_found());
         match &mut self.courtesy {
             Some(courtesy) if was_held && is_found => {
-                (courtesy.rate_after_refusal(before, first.number), Increase::Maintain)
+                let rate = courtesy.rate_after_refusal(before, first.number);
+                Choice { rate, increase: Increase::Maintain, ..choice }
             }
-            Some(courtesy) if increase == Increase::Maintain => {
-                (courtesy.rate_for(rate, first.number), increase)
+            Some(courtesy) if choice.increase == Increase::Maintain => {
+                Choice { rate: courtesy.rate_for(choice.rate, first.number), ..choice }
             }
-            _ => (rate, increase),
+            _ => choice,
         }
     }
 
@@ -945,13 +956,21 @@ impl AdaptiveRate {
         self.last_throttling.as_ref().is_some_and(|last| last.increase == Increase::Maintain)
     }
 
-    fn begin_event(
-        &mut self,
-        first: RequestStamp,
-        now_s: f64,
-        (interval, rate, increase): (RefillInterval, f64, Increase),
-    ) {
-        let (rate, increase) = self.polite_rate(first, rate, increase);
+    /// Begins a new group of refusals, and chooses the rate that follows it.
+    fn begin_event(&mut self, first: RequestStamp, retry_after: Option<Duration>, now_s: f64) {
+        let restored = if retry_after.is_none() { self.rate_given_up_at_random(first, now_s) } else { None };
+        let is_provisional = restored.is_none() && self.reported_within_s > 0.0;
+        self.provisional = is_provisional.then(|| Provisional {
+            before: Box::new(self.without_counts()),
+            first,
+            retry_after,
+            until_s: now_s + self.reported_within_s,
+        });
+        let choice = match restored {
+            Some(rate) => Choice::new(rate, Increase::Search),
+            None => self.choose_rate(first, retry_after),
+        };
+        let Choice { rate, increase, interval } = self.polite_rate(first, choice);
         let was_measured = self.is_measuring();
         self.rate = rate.max(MIN_RATE);
         self.last_throttling = Some(ThrottleEvent {
@@ -1025,102 +1044,5 @@ impl ThrottleEvent {
         let for_refusals_s = (self.refused as f64 / (REFUSED_SHARE * rate)).min(HOLD_MAX_FOR_REFUSALS_S);
         let paused_s = if self.had_retry_after { self.resume_s - self.first_sent_s } else { 0.0 };
         HOLD_MIN_S.max(for_refusals_s).max((paused_s / PAUSED_SHARE).min(HOLD_MAX_FOR_PAUSES_S))
-    }
-}
-
-/// Counts accepted requests by the time at which they were sent; the only figure that a rate is chosen by. Stores
-/// bins and no single request, so its size is the same at any rate.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(from = "StoredBins", into = "StoredBins")]
-struct SlidingWindowCounter {
-    /// A ring buffer of bins: each with its number since time zero, and its count.
-    bins: Vec<(u64, i64)>,
-}
-
-/// The bins as they are stored: the counts of successive bins from a number on. Short, because they are stored for
-/// every few requests.
-#[derive(Serialize, Deserialize)]
-struct StoredBins {
-    first: u64,
-    counts: Vec<i64>,
-}
-
-/// The level of a bucket.
-struct BucketLevel {
-    highest: f64,
-    last: f64,
-}
-
-impl From<SlidingWindowCounter> for StoredBins {
-    fn from(counter: SlidingWindowCounter) -> StoredBins {
-        let counted = counter.bins.iter().filter(|bin| bin.1 != 0).map(|bin| bin.0);
-        let last = counted.clone().max().unwrap_or(0);
-        let first = counted.min().unwrap_or(0).max(last.saturating_sub(counter.bins.len() as u64 - 1));
-        StoredBins { first, counts: (first..=last).map(|number| counter.count(number)).collect() }
-    }
-}
-
-impl From<StoredBins> for SlidingWindowCounter {
-    fn from(stored: StoredBins) -> SlidingWindowCounter {
-        let mut counter = SlidingWindowCounter::default();
-        for (number, count) in (stored.first..).zip(stored.counts) {
-            let index = number as usize % counter.bins.len();
-            counter.bins[index] = (number, count);
-        }
-        counter
-    }
-}
-
-impl Default for SlidingWindowCounter {
-    fn default() -> SlidingWindowCounter {
-        SlidingWindowCounter { bins: vec![(0, 0); (WINDOW_S / BIN_S) as usize + 2] }
-    }
-}
-
-impl SlidingWindowCounter {
-    /// Adds to the bin of this time; ignores times before the window.
-    fn add(&mut self, at_s: f64, count: i64) {
-        let number = (at_s / BIN_S) as u64;
-        let index = number as usize % self.bins.len();
-        let bin = &mut self.bins[index];
-        if bin.0 < number {
-            *bin = (number, 0);
-        }
-        if bin.0 == number {
-            bin.1 += count;
-        }
-    }
-
-    /// The level of a bucket that each of these requests raises by one, up to the given number of them, and that drains
-    /// at a rate.
-    fn bucket_level(&self, rate: f64, times_s: Range<f64>, level: f64, mut at_most: f64) -> BucketLevel {
-        let mut bucket = BucketLevel { highest: 0.0, last: level };
-        let number_at = |at_s: f64| (at_s / BIN_S) as u64;
-        for number in number_at(times_s.start)..=number_at(times_s.end) {
-            let (from_s, to_s) = (number as f64 * BIN_S, (number + 1) as f64 * BIN_S);
-            let emptied = rate * (to_s.min(times_s.end) - from_s.max(times_s.start));
-            let count = (self.count(number) as f64).min(at_most);
-            at_most -= count;
-            bucket.last = (bucket.last + count - emptied).max(0.0);
-            bucket.highest = bucket.highest.max(bucket.last);
-        }
-        bucket
-    }
-
-    fn count(&self, number: u64) -> i64 {
-        let bin = self.bins[number as usize % self.bins.len()];
-        if bin.0 == number { bin.1 } else { 0 }
-    }
-
-    /// Number of requests between two times. A bin that is only partly in the range counts by that part.
-    fn sum_between(&self, from_s: f64, to_s: f64) -> f64 {
-        let (from, to) = (from_s.max(0.0) / BIN_S, to_s.max(0.0) / BIN_S);
-        let numbers = from as u64..=to as u64;
-        numbers
-            .map(|number| {
-                let share = to.min((number + 1) as f64) - from.max(number as f64);
-                self.count(number) as f64 * share
-            })
-            .sum()
     }
 }

@@ -59,8 +59,9 @@ pub(super) struct Courtesy {
     responses: u64,
     bound: Option<Bound>,
     next_step_s: f64,
-    /// Number of refusals of the held rate, and the number of the first request sent at that rate.
+    /// Number of refusals of the held rate.
     refused: u64,
+    /// The number of the first request sent at the held rate.
     first_number: u64,
 }
 
@@ -74,7 +75,7 @@ struct Bound {
 impl Courtesy {
     /// The rate to use below a limit that was found by a refusal of request `number`.
     pub(super) fn rate_for(&mut self, limit: f64, number: u64) -> f64 {
-        (self.refused, self.first_number) = (0, number);
+        self.count_refusals_from(number);
         SHARE * limit
     }
 
@@ -86,8 +87,13 @@ impl Courtesy {
         if self.refused <= REFUSED_FEW || self.refused as f64 <= REFUSED_SHARE * sent {
             return held;
         }
-        (self.refused, self.first_number) = (0, number);
+        self.count_refusals_from(number);
         if sent < SOON_S * held { SOON_SHARE * held } else { LOWERED_SHARE * held }
+    }
+
+    /// Begins to hold a rate, at which request `number` is the first one.
+    fn count_refusals_from(&mut self, number: u64) {
+        (self.refused, self.first_number) = (0, number);
     }
 
     /// Records the latency of a successful response. `rate` is the number of requests sent in the last second.

@@ -54,7 +54,7 @@ fn a_row_that_a_firewall_blocks_fails_alone_and_is_logged() {
     let done = wire.import(&world, &file, &QUICK);
     assert_eq!((done.code, world.outcomes().as_str()), (3, "created=49 failed=1"), "{done:?}");
     assert!(
-        done.stderr.contains("an intermediary rejects this row") && done.stderr.contains("line=9"),
+        done.stderr.contains("an intermediary refuses this row") && done.stderr.contains("line=9"),
         "{done:?}"
     );
     let failed = cells(&world.run(&["export", "failed"]).stdout);

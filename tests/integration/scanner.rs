@@ -116,7 +116,9 @@ impl Source {
     pub(crate) fn implemented(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for at in words(&self.code, "impl") {
-            if self.code[..at].chars().next_back().is_some_and(|before| before != '\n' && before != ' ') {
+            // Otherwise it is the type of a parameter or of a result.
+            let before = self.code[..at].trim_end();
+            if !before.is_empty() && !before.ends_with(['}', ';', ']', '{']) {
                 continue;
             }
             let head = &self.code[at + "impl".len()..];

@@ -196,8 +196,13 @@ impl World {
 
     /// Runs the binary to its end.
     pub(crate) fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Done {
+        finish(self.start(args))
+    }
+
+    /// The binary in the background.
+    fn start<S: AsRef<OsStr>>(&self, args: &[S]) -> Child {
         let mut command = self.command(args);
-        finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     /// Runs the binary with this standard input.
@@ -246,8 +251,7 @@ impl World {
 
     /// An import into this world's API, run to its end.
     pub(crate) fn import(&self, file: &Path, more: &[&str]) -> Done {
-        let args = self.import_args(file, more);
-        self.run(&args)
+        self.run(&self.import_args(file, more))
     }
 
     /// Any other command that sends to this world's API, run to its end.
@@ -262,15 +266,12 @@ impl World {
         args.extend(["--base-url", &base_url, "--merchant-id", MERCHANT]);
         args.extend(["--retry-initial", "2ms", "--retry-max", "20ms"]);
         args.extend(more);
-        let mut command = self.command(&args);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        self.start(&args)
     }
 
     /// An import in the background.
     pub(crate) fn start_import(&self, file: &Path, more: &[&str]) -> Child {
-        let args = self.import_args(file, more);
-        let mut command = self.command(&args);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        self.start(&self.import_args(file, more))
     }
 
     /// Creates a customer of [`MERCHANT`] as another program would; returns its id.

@@ -77,7 +77,7 @@ fn present(command: Command) -> Command {
 }
 
 fn present_arg(arg: Arg) -> Arg {
-    // A negative number is rejected by the option's own parser instead of being parsed as another option.
+    // The option's own parser refuses a negative number; otherwise clap would take it for another option.
     let arg = if is_measure(&arg) { arg.allow_hyphen_values(true) } else { arg };
     let help = arg.get_help().map(|help| help.to_string().replace('`', ""));
     let possible = arg.get_possible_values();

@@ -247,7 +247,7 @@ pub(super) fn check(arg: &Arg, values: &[OsString]) -> Result<(), String> {
     })
 }
 
-/// What to give instead of a value that the option's parser rejects.
+/// What to give instead of a value that the option's parser refuses.
 pub(in crate::cli) fn explain(arg: &Arg, value: &OsStr) -> Option<String> {
     // Without conflicts: the other arguments do not exist here.
     let alone = Arg::new("value").long("value").value_parser(arg.get_value_parser().clone());

@@ -43,6 +43,30 @@ impl ResultRow for PgRow {
     }
 }
 
+/// Whether this worker may move the cursor of a run.
+pub(super) enum CursorAccess {
+    /// No worker takes it any more, because the run ends.
+    Closed,
+    /// This worker has taken it.
+    Taken(Cursor),
+    /// This worker can take it.
+    Free,
+    /// Another worker has taken it, or has asked for it earlier.
+    Busy,
+}
+
+/// The columns of `SELECT_CURSOR`.
+pub(super) fn read_cursor_access(row: &PgRow) -> CursorAccess {
+    let (is_mine, is_open, is_free): (bool, bool, bool) = (row.get(5), row.get(6), row.get(7));
+    match (is_open, is_mine, is_free) {
+        (false, _, _) => CursorAccess::Closed,
+        (true, true, _) => CursorAccess::Taken(read_cursor(row)),
+        (true, false, true) => CursorAccess::Free,
+        (true, false, false) => CursorAccess::Busy,
+    }
+}
+
+/// The cursor, in the first columns of `SELECT_CURSOR`.
 pub(super) fn read_cursor(row: &PgRow) -> Cursor {
     Cursor {
         rows: row.count(0),

@@ -27,7 +27,7 @@ use super::{
         records::{ChangedAtApi, Pruned},
         rows::{
             ResultRow as _, read_checkpoint, read_claim, read_dropped, read_field_counts, read_in_doubt,
-            read_known, read_pending_update, read_target,
+            read_known, read_pending_update, read_run_times, read_seen_before, read_target,
         },
         run_times::RunTimes,
         seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
@@ -41,7 +41,7 @@ use super::{
     parameters::{Statement, with_nul, without_nul},
     queries::{SELECT_CHANGED, SELECT_DROPPED},
     rate_limit::{Holder, RateReserver},
-    rows::{read_cursor, read_view},
+    rows::{CursorAccess, read_cursor, read_cursor_access, read_view},
     schema,
     server::Server,
     statements::*,
@@ -66,7 +66,7 @@ const ROWS_MAX: usize = 10_000;
 /// The writer.
 pub(crate) struct Store {
     connection: Connection,
-    /// Statements that can wait for the next transaction.
+    /// Data for the next transaction that is made anyway, as in the SQLite store.
     settings: Vec<Setting>,
     samples: Vec<(usize, Vec<Sample>)>,
     /// The counts that this worker has added to those of the run.
@@ -309,10 +309,7 @@ impl Store {
     }
 
     async fn seen(&mut self, select: Statement) -> Result<Option<SeenBefore>, Error> {
-        let rows = self.connection.read(&select).await?;
-        let read =
-            |row: &PgRow| SeenBefore { next_id: RowId(row.get(0)), seen: SeenRows::from_bytes(row.get(1)) };
-        Ok(rows.first().map(read))
+        Ok(self.connection.read(&select).await?.first().map(read_seen_before))
     }
 
     pub(crate) async fn is_seen_needed(&mut self, run: RunId) -> Result<bool, Error> {
@@ -345,7 +342,7 @@ impl Store {
         rows.iter().map(|row| read_pending_update(&ledger, row)).collect()
     }
 
-    // The end of a source
+    // Imported rows
 
     pub(crate) async fn count_imported(&mut self) -> Result<u64, Error> {
         Ok(self.one(COUNT_IMPORTED).await?.count(0))
@@ -521,8 +518,7 @@ impl Store {
 
     pub(crate) async fn run_times(&mut self) -> Result<Vec<(RunId, RunTimes)>, Error> {
         let runs = self.all(SELECT_RUN_TIMES).await?;
-        let times = |row: &PgRow| RunTimes { began: row.get(1), ended: row.get(2) };
-        Ok(runs.iter().map(|row| (RunId(row.get(0)), times(row))).collect())
+        Ok(runs.iter().map(read_run_times).collect())
     }
 
     pub(crate) async fn delete_runs(&mut self, old: &[RunId]) -> Result<Pruned, Error> {
@@ -575,11 +571,10 @@ impl Store {
             statements.extend([of_run(TAKE_CURSOR), of_run(STOP_WAITING)]);
             let done = self.connection.commit_and_read(&statements, Some(&select), COMMIT_MAX).await?;
             let Some(row) = done.rows.first() else { return Ok(None) };
-            let (is_mine, is_open) = (row.get(5), row.get(6));
-            match (is_mine, is_open) {
-                (_, false) => return Ok(None),
-                (true, true) => return Ok(Some(read_cursor(row))),
-                (false, true) => self.poll_cursor(&select).await?,
+            match read_cursor_access(row) {
+                CursorAccess::Closed => return Ok(None),
+                CursorAccess::Taken(cursor) => return Ok(Some(cursor)),
+                CursorAccess::Free | CursorAccess::Busy => self.poll_cursor(&select).await?,
             }
             // The worker that holds the cursor may have died.
             orphans = Some(orphan_claims(run, me, now));
@@ -592,8 +587,7 @@ impl Store {
         while Instant::now() < until {
             sleep(CURSOR_PAUSE).await;
             let row = self.connection.read_one_by_index(select).await?;
-            let (is_open, is_free): (bool, bool) = (row.get(6), row.get(7));
-            if is_free || !is_open {
+            if !matches!(read_cursor_access(&row), CursorAccess::Busy) {
                 break;
             }
         }
@@ -664,11 +658,7 @@ fn encode(batch: &CommitBatch<'_>, worker: i64, statements: &mut Vec<Statement>)
         statements.push(ended.changing(batch.ended_claims.len() as u64));
     }
     if !batch.dropped.is_empty() {
-        let rows = batch
-            .dropped
-            .iter()
-            .map(|(field, rule, rows)| (field.name(), rule.name(), rows))
-            .collect::<Vec<_>>();
+        let rows = batch.dropped.iter().map(|(field, rule, rows)| (field.name(), rule.name(), rows));
         statements.push(of_rows(COUNT_DROPPED, &json_rows(rows)));
     }
     encode_updates(batch, &json.updates, worker, statements);
@@ -676,12 +666,12 @@ fn encode(batch: &CommitBatch<'_>, worker: i64, statements: &mut Vec<Statement>)
     if !notes.is_empty() {
         statements.push(of_rows(COUNT_EXISTING, &json_rows(notes)));
     }
-    if let Some(first) = batch.new_claims.first() {
+    if let (Some(first), Some(rows)) = (batch.new_claims.first(), &json.new_claims) {
         let insert = Statement::new(INSERT_CLAIM_BATCH).bind(first.id.0).bind(run.0).bind(worker);
-        statements.push(insert.bind(now).json(&json.new_claims));
+        statements.push(insert.bind(now).json(rows));
     }
-    if !batch.repeated_claims.is_empty() {
-        statements.push(of_rows(CLAIM_AGAIN, &json.repeated_claims).bind(now).bind(worker));
+    if let Some(rows) = &json.repeated_claims {
+        statements.push(of_rows(CLAIM_AGAIN, rows).bind(now).bind(worker));
     }
     if !batch.renewed.is_empty() {
         statements.push(Statement::new(FORGET_BEFORE_CLAIM).ids(&batch.renewed));
@@ -746,19 +736,14 @@ fn encode_settled(batch: &CommitBatch<'_>, json: &BatchJson, statements: &mut Ve
         let settle = Statement::new(SETTLE_WITH_ID).bind(run.0).bind(now);
         statements.push(bind_found(bind_columns(settle, &batch.with_id), &batch.with_id));
     }
-    // Before the records of earlier runs are deleted: they show whether a row was corrected.
-    if !batch.corrected.is_empty() {
-        statements.push(of_rows(MARK_CORRECTED, &json.corrected));
-    }
-    let superseded = &batch.superseded;
-    for (sql, is_empty, rows) in [
-        (DELETE_SUPERSEDED_BY_ID, superseded.by_id.is_empty(), &json.superseded_by_id),
-        (DELETE_SUPERSEDED_BY_LINE, superseded.by_line.is_empty(), &json.superseded_by_line),
-        (DELETE_SUPERSEDED_BY_CELLS, superseded.by_cells.is_empty(), &json.superseded_by_cells),
+    // `MARK_CORRECTED` precedes the deletion of earlier runs' records, which show whether a row was corrected.
+    for (sql, rows) in [
+        (MARK_CORRECTED, &json.corrected),
+        (DELETE_SUPERSEDED_BY_ID, &json.superseded_by_id),
+        (DELETE_SUPERSEDED_BY_LINE, &json.superseded_by_line),
+        (DELETE_SUPERSEDED_BY_CELLS, &json.superseded_by_cells),
     ] {
-        if !is_empty {
-            statements.push(of_rows(sql, rows));
-        }
+        statements.extend(rows.as_deref().map(|rows| of_rows(sql, rows)));
     }
     if !batch.unsendable.is_empty() {
         let rows = batch.unsendable.iter().map(|it| {
@@ -770,10 +755,10 @@ fn encode_settled(batch: &CommitBatch<'_>, json: &BatchJson, statements: &mut Ve
         });
         statements.push(of_rows(INSERT_UNSENDABLE, &json_rows(rows)).bind(now));
     }
-    if !batch.without_id.is_empty() {
-        statements.push(of_rows(SETTLE_WITHOUT_ID, &json.without_id).bind(now));
+    if let Some(rows) = &json.without_id {
+        statements.push(of_rows(SETTLE_WITHOUT_ID, rows).bind(now));
         if batch.restores_rows {
-            statements.push(of_rows(RESTORE_ROWS, &json.without_id));
+            statements.push(of_rows(RESTORE_ROWS, rows));
         }
     }
     let of_unsendable = batch.unsendable.iter().filter_map(|it| Some((it.row.id, it.record.as_ref()?)));
@@ -792,14 +777,14 @@ fn encode_settled(batch: &CommitBatch<'_>, json: &BatchJson, statements: &mut Ve
 fn encode_updates(batch: &CommitBatch<'_>, json: &UpdatesJson, worker: i64, statements: &mut Vec<Statement>) {
     let CommitBatch { run, now, updates, .. } = batch;
     let of_rows = |sql: &'static str, rows: &str| Statement::new(sql).json(rows).bind(run.0);
-    if !updates.updated.is_empty() {
-        statements.push(of_rows(SETTLE_UPDATED, &json.updated).bind(*now));
+    if let Some(rows) = &json.updated {
+        statements.push(of_rows(SETTLE_UPDATED, rows).bind(*now));
     }
-    if !updates.unfinished.is_empty() {
-        statements.push(Statement::new(SETTLE_UNFINISHED_UPDATES).json(&json.unfinished));
+    if let Some(rows) = &json.unfinished {
+        statements.push(Statement::new(SETTLE_UNFINISHED_UPDATES).json(rows));
     }
-    if !updates.new_unfinished.is_empty() {
-        statements.push(of_rows(INSERT_UNFINISHED_UPDATES, &json.new_unfinished));
+    if let Some(rows) = &json.new_unfinished {
+        statements.push(of_rows(INSERT_UNFINISHED_UPDATES, rows));
     }
     if !updates.restored.is_empty() {
         statements.push(Statement::new(RESTORE_UPDATES).ids(&updates.restored).bind(run.0));
@@ -807,8 +792,8 @@ fn encode_updates(batch: &CommitBatch<'_>, json: &UpdatesJson, worker: i64, stat
     if !updates.finished.is_empty() {
         statements.push(Statement::new(DELETE_FINISHED_UPDATES).ids(&updates.finished));
     }
-    if !updates.begun.is_empty() {
-        statements.push(of_rows(BEGIN_UPDATES, &json.begun).bind(worker));
+    if let Some(rows) = &json.begun {
+        statements.push(of_rows(BEGIN_UPDATES, rows).bind(worker));
     }
     if !updates.changed.is_empty() {
         let counts = updates.changed_counts();

@@ -39,7 +39,7 @@ use super::{
         reference_index::ReferenceIndex,
         rows::{
             ResultRow as _, read_checkpoint, read_claim, read_dropped, read_field_counts, read_in_doubt,
-            read_known, read_pending_update, read_target,
+            read_known, read_pending_update, read_run_times, read_seen_before, read_target,
         },
         run_times::RunTimes,
         seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
@@ -429,12 +429,7 @@ impl Store {
     }
 
     async fn seen(&mut self, query: Query<'_>) -> Result<Option<SeenBefore>, Error> {
-        let rows = self.all(query).await?;
-        let read = |row: &SqliteRow| SeenBefore {
-            next_id: RowId(row.get(0)),
-            seen: SeenRows::from_bytes(row.get(1)),
-        };
-        Ok(rows.first().map(read))
+        Ok(self.all(query).await?.first().map(read_seen_before))
     }
 
     /// Whether this run found rows with unreadable references, so that the rows it has seen must be stored. Deletes
@@ -470,6 +465,8 @@ impl Store {
         let rows = self.all(sqlx::query(FIND_PENDING_UPDATES).bind(json_ids(ids))).await?;
         rows.iter().map(|row| read_pending_update(&*self.path, row)).collect()
     }
+
+    // Imported rows
 
     /// The number of imported rows.
     pub(crate) async fn count_imported(&mut self) -> Result<u64, Error> {
@@ -582,8 +579,10 @@ impl Store {
         let (run, now) = (batch.run, batch.now);
         self.begin().await?;
         self.settle(batch, &json).await?;
-        let ended = sqlx::query(END_CLAIM_BATCHES).bind(&json.ended_claims).bind(run.0);
-        let ended = if batch.ended_claims.is_empty() { 0 } else { self.execute(ended).await? };
+        let ended = match &json.ended_claims {
+            Some(ids) => self.execute(sqlx::query(END_CLAIM_BATCHES).bind(ids).bind(run.0)).await?,
+            None => 0,
+        };
         for (field, rule, rows) in batch.dropped.iter() {
             let count = sqlx::query(COUNT_DROPPED).bind(run.0).bind(field.name()).bind(rule.name());
             self.execute(count.bind(rows as i64)).await?;
@@ -592,13 +591,12 @@ impl Store {
         for (note, rows) in batch.existing.notes() {
             self.execute(sqlx::query(COUNT_EXISTING).bind(run.0).bind(note).bind(rows as i64)).await?;
         }
-        if let Some(first) = batch.new_claims.first() {
+        if let (Some(first), Some(rows)) = (batch.new_claims.first(), &json.new_claims) {
             let insert = sqlx::query(INSERT_CLAIM_BATCH).bind(first.id.0).bind(run.0).bind(now);
-            self.execute(insert.bind(&json.new_claims)).await?;
+            self.execute(insert.bind(rows)).await?;
         }
-        if !batch.repeated_claims.is_empty() {
-            let claim = sqlx::query(CLAIM_AGAIN).bind(&json.repeated_claims);
-            self.execute(claim.bind(run.0).bind(now)).await?;
+        if let Some(rows) = &json.repeated_claims {
+            self.execute(sqlx::query(CLAIM_AGAIN).bind(rows).bind(run.0).bind(now)).await?;
         }
         if !batch.renewed.is_empty() {
             self.execute(sqlx::query(FORGET_BEFORE_CLAIM).bind(json_ids(&batch.renewed))).await?;
@@ -630,19 +628,18 @@ impl Store {
         self.bulk(|store| &store.settle_created, &[run.0, now], &batch.created, add_created).await?;
         self.bulk(|store| &store.settle_with_id, &[run.0, now], &batch.with_id, add_with_id).await?;
         // Must precede the deletion of earlier runs' records, which show whether a row was corrected.
-        if !batch.corrected.is_empty() {
+        if let Some(rows) = &json.corrected {
             for sql in [MARK_CORRECTED, MARK_UNSENDABLE_CORRECTED] {
-                self.execute(sqlx::query(sql).bind(&json.corrected).bind(run.0)).await?;
+                self.execute(sqlx::query(sql).bind(rows).bind(run.0)).await?;
             }
         }
-        let superseded = &batch.superseded;
         self.execute_with_rows(
             run,
             now,
             [
-                (DELETE_SUPERSEDED_BY_ID, superseded.by_id.is_empty(), &json.superseded_by_id),
-                (DELETE_SUPERSEDED_BY_LINE, superseded.by_line.is_empty(), &json.superseded_by_line),
-                (DELETE_SUPERSEDED_BY_CELLS, superseded.by_cells.is_empty(), &json.superseded_by_cells),
+                (DELETE_SUPERSEDED_BY_ID, &json.superseded_by_id),
+                (DELETE_SUPERSEDED_BY_LINE, &json.superseded_by_line),
+                (DELETE_SUPERSEDED_BY_CELLS, &json.superseded_by_cells),
             ],
         )
         .await?;
@@ -651,11 +648,10 @@ impl Store {
         if let Some(words) = own_words(&unsendable) {
             self.execute(sqlx::query(SET_OWN_WORDS).bind(words)).await?;
         }
-        if !batch.without_id.is_empty() {
-            let settle = sqlx::query(SETTLE_WITHOUT_ID).bind(&json.without_id);
-            self.execute(settle.bind(run.0).bind(now)).await?;
+        if let Some(rows) = &json.without_id {
+            self.execute(sqlx::query(SETTLE_WITHOUT_ID).bind(rows).bind(run.0).bind(now)).await?;
             if batch.restores_rows {
-                self.execute(sqlx::query(RESTORE_ROWS).bind(&json.without_id).bind(run.0)).await?;
+                self.execute(sqlx::query(RESTORE_ROWS).bind(rows).bind(run.0)).await?;
             }
         }
         self.bulk(|store| &store.keep_records, &[run.0], &batch.records, add_record).await?;
@@ -689,15 +685,15 @@ impl Store {
         Ok(placed)
     }
 
-    /// Executes the statements that have rows. Each is its text, whether it has no rows, and the rows as JSON.
+    /// Executes those of the statements that have rows.
     async fn execute_with_rows<const N: usize>(
         &mut self,
         run: RunId,
         now: i64,
-        statements: [(&'static str, bool, &String); N],
+        statements: [(&'static str, &Option<String>); N],
     ) -> Result<(), Error> {
-        for (sql, is_empty, rows) in statements {
-            if !is_empty {
+        for (sql, rows) in statements {
+            if let Some(rows) = rows {
                 self.execute(sqlx::query(sql).bind(rows).bind(run.0).bind(now)).await?;
             }
         }
@@ -715,12 +711,12 @@ impl Store {
             run,
             now,
             [
-                (SETTLE_UPDATED, updates.updated.is_empty(), &json.updated),
-                (SETTLE_UNFINISHED_UPDATES, updates.unfinished.is_empty(), &json.unfinished),
-                (INSERT_UNFINISHED_UPDATES, updates.new_unfinished.is_empty(), &json.new_unfinished),
-                (RESTORE_UPDATES, updates.restored.is_empty(), &json.restored),
-                (DELETE_FINISHED_UPDATES, updates.finished.is_empty(), &json.finished),
-                (BEGIN_UPDATES, updates.begun.is_empty(), &json.begun),
+                (SETTLE_UPDATED, &json.updated),
+                (SETTLE_UNFINISHED_UPDATES, &json.unfinished),
+                (INSERT_UNFINISHED_UPDATES, &json.new_unfinished),
+                (RESTORE_UPDATES, &json.restored),
+                (DELETE_FINISHED_UPDATES, &json.finished),
+                (BEGIN_UPDATES, &json.begun),
             ],
         )
         .await?;
@@ -783,8 +779,7 @@ impl Store {
     /// The beginning and the end of each run that has ended, in order.
     pub(crate) async fn run_times(&mut self) -> Result<Vec<(RunId, RunTimes)>, Error> {
         let runs = self.all(sqlx::query(SELECT_RUN_TIMES)).await?;
-        let times = |row: &SqliteRow| RunTimes { began: row.get(1), ended: row.get(2) };
-        Ok(runs.iter().map(|row| (RunId(row.get(0)), times(row))).collect())
+        Ok(runs.iter().map(read_run_times).collect())
     }
 
     /// Deletes runs, the data that belongs only to them, and the cells of their rows. Returns the space to the file
