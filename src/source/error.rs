@@ -339,9 +339,9 @@ impl UnreadableExport {
     }
 }
 
-/// What to do about a failed export without some of its columns.
 const RUN_AGAIN: &str = "what was recorded stands; run the same command again";
 
+/// What to do about a failed export without some of its columns.
 const KEEP_OWN_COLUMNS: &str = "export it again, and keep the columns that begin with _ as they are: they tell a \
                                 duplicate from the row that it repeats";
 
