@@ -162,7 +162,8 @@ impl Rescues {
         }
     }
 
-    /// The options that would make rows valid, the one for most rows first, and otherwise in the order of [`TRIED`].
+    /// The options that would make rows valid, the one for most rows first; those for equally many in the order in which
+    /// they are tried.
     pub fn list(&self) -> Vec<Rescue> {
         let trials = [&self.dropping, &self.lenient].into_iter().flatten();
         let mut list: Vec<_> =
