@@ -414,7 +414,7 @@ impl Throttle {
 
     /// Counts a pause, and logs a warning about the first one only: a run of an hour has hundreds.
     fn log_pause(&self, pause: Duration, reason: &str) {
-        let seconds = pause.as_secs_f64();
+        let seconds = (pause.as_secs_f64() * 10.0).round() / 10.0;
         if self.pauses.fetch_add(1, Relaxed) == 0 {
             warn!(seconds, reason, "the API asks for a pause; all requests wait. Further pauses are counted");
         } else {
