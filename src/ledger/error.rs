@@ -34,6 +34,9 @@ pub enum Error {
     /// Another process holds the lock.
     #[error("the ledger {0} is in use by another run")]
     InUse(Location),
+    /// The file has a second name, by which another run would not see this one.
+    #[error("the ledger {} is a file with several names (hard links)", .0.display())]
+    HardLinked(PathBuf),
     /// The ledger is missing, but SQLite's write-ahead log of it exists.
     #[error("the ledger is gone, but {} still holds rows of it", .0.display())]
     OnlyTheLog(PathBuf),
@@ -117,6 +120,9 @@ impl Error {
             }
             Error::Missing { .. } => "name the ledger of an earlier import with --ledger FILE",
             Error::InUse(_) => "wait for it to end, or use another ledger with --ledger FILE",
+            Error::HardLinked(_) => {
+                "delete the other names, and make copies of a ledger with cp or sqlite3's .backup"
+            }
             Error::OnlyTheLog(_) => {
                 "bring the ledger back beside it, or delete it to begin anew: what is there is found there"
             }

@@ -59,8 +59,13 @@ pub(crate) fn has_log(path: &Path) -> bool {
 }
 
 /// Takes the lock of the ledger: a file beside the ledger, because a lock on the ledger itself would interfere with
-/// SQLite's own.
+/// SQLite's own. A ledger with a second name (a hard link) is refused, because each name would have a lock and a
+/// write-ahead log of its own.
 pub(crate) fn lock(path: &Path) -> Result<File, Error> {
+    #[cfg(unix)]
+    if std::fs::metadata(path).is_ok_and(|data| std::os::unix::fs::MetadataExt::nlink(&data) > 1) {
+        return Err(Error::HardLinked(path.into()));
+    }
     let file = private_file(&lock_path(path)).map_err(|error| Error::Open { path: path.into(), error })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
