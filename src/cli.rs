@@ -24,6 +24,8 @@ mod process;
 
 mod output;
 
+mod output_file;
+
 pub mod config;
 
 mod completions;

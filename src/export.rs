@@ -49,6 +49,15 @@ pub struct Exported {
     pub only_references: u64,
 }
 
+/// A writer, and what an error calls it.
+#[derive(Debug)]
+pub struct NamedWriter<W> {
+    /// A path, or `standard output`.
+    pub name: String,
+    /// The writer.
+    pub writer: W,
+}
+
 /// Exports rows to the writer that `open` returns. Calls `open` only after the ledger was read and the run was found.
 /// A closed pipe ends the export without an error.
 ///
@@ -59,14 +68,15 @@ pub async fn export<W: Write>(
     which: ExportRows,
     format: Format,
     run: Option<RunId>,
-    open: impl FnOnce() -> Result<W, Error>,
+    open: impl FnOnce() -> Result<NamedWriter<W>, Error>,
 ) -> Result<Exported, Error> {
     let columns = ledger.source_headers(run).await?;
     if let Some(run) = run.filter(|run| !columns.iter().any(|columns| columns.run == *run)) {
         return Err(Error::usage(format!("there is no run {run} in the ledger"), "see status for the runs"));
     }
     let layout = ExportLayout::new(which, columns);
-    let mut writer = RowWriter::new(format, open()?);
+    let output = open()?;
+    let mut writer = RowWriter::new(format, output.writer);
     let mut written = writer.begin(&layout.header);
     let mut exported = Exported { rows: 0, only_references: 0 };
     let selection = match which {
@@ -85,7 +95,7 @@ pub async fn export<W: Write>(
             written.is_ok()
         })
         .await?;
-    ended(written.and_then(|()| writer.end()))?;
+    ended(output.name, written.and_then(|()| writer.end()))?;
     Ok(exported)
 }
 
@@ -95,11 +105,9 @@ fn has_only_reference(row: &RowRecord) -> bool {
 }
 
 /// A closed pipe is not an error: the reader wants no more.
-fn ended(written: io::Result<()>) -> Result<(), Error> {
+fn ended(name: String, written: io::Result<()>) -> Result<(), Error> {
     match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::Output { name: "the export".into(), error })
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output { name, error }),
         _ => Ok(()),
     }
 }
@@ -107,6 +115,7 @@ fn ended(written: io::Result<()>) -> Result<(), Error> {
 /// A failed export written without a ledger, for `validate`: invalid and duplicate rows, as they are found.
 pub struct FailedExport<W: Write> {
     layout: ExportLayout,
+    name: String,
     writer: RowWriter<W>,
     written: io::Result<()>,
 }
@@ -114,16 +123,16 @@ pub struct FailedExport<W: Write> {
 impl<W: Write> FailedExport<W> {
     /// Writes the header: the source's columns, of which `reference` has the references, and the export's own
     /// columns.
-    pub fn new(columns: &[String], reference: Option<&str>, output: W) -> FailedExport<W> {
+    pub fn new(columns: &[String], reference: Option<&str>, output: NamedWriter<W>) -> FailedExport<W> {
         let columns = SourceHeader {
             run: RunId::PRUNED,
             names: columns.to_vec(),
             reference: reference.map(str::to_owned),
         };
         let layout = ExportLayout::new(ExportRows::Failed, vec![columns]);
-        let mut writer = RowWriter::new(Format::Csv, output);
+        let mut writer = RowWriter::new(Format::Csv, output.writer);
         let written = writer.begin(&layout.header);
-        FailedExport { layout, writer, written }
+        FailedExport { layout, name: output.name, writer, written }
     }
 
     /// Writes an invalid row or a duplicate. `is_repeated`: an earlier row has the same reference.
@@ -155,7 +164,7 @@ impl<W: Write> FailedExport<W> {
     /// # Errors
     /// If the output could not be written.
     pub fn finish(self) -> Result<(), Error> {
-        ended(self.written.and_then(|()| self.writer.end()))
+        ended(self.name, self.written.and_then(|()| self.writer.end()))
     }
 }
 

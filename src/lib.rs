@@ -124,7 +124,7 @@
 //! metrics have a **server** and a **textfile**. **verification**: the findings of `verify`. The command line has
 //! **args** and their **values**, **config** (a **TOML** file), **target** (URL, merchant and key), **session**
 //! (shared by the commands that send), **process** (signals, threads), **exit code**, **progress bar**, the
-//! **screen** (redrawn lines), **color**, **logging**, **output**, **man** (the man page), **completions**, **usage**
+//! **screen** (redrawn lines), **color**, **logging**, **output**, **output file** (`--output`), **man** (the man page), **completions**, **usage**
 //! (an invalid command line), **help**, and a file for each command, such as **prune** and **simulate**. **probe**:
 //! **questions** to a real sandbox, each with an **answer**. **simulator**: stands in for the API; each **call** gets
 //! an **answer** or a **refusal**, determined by its **behavior**, **profile** and **limiter**, and its **journal**

@@ -20,7 +20,7 @@ use crate::{
         ReferenceHash, Rescue, Rule, SeenReferences, ValidRecord,
     },
     error::Error,
-    export::FailedExport,
+    export::{FailedExport, NamedWriter},
     source::{CHUNK_ROWS, RowSample, Source, UncheckedRows},
 };
 
@@ -250,7 +250,7 @@ fn detect_duplicates(checkers: &[Receiver<Vec<HashedRow>>]) -> Findings {
 ///
 /// # Errors
 /// If the output cannot be written; a read error is part of the result.
-pub fn validate_and_export(source: &mut Source, output: impl Write) -> Result<Validated, Error> {
+pub fn validate_and_export(source: &mut Source, output: NamedWriter<impl Write>) -> Result<Validated, Error> {
     let mut export = FailedExport::new(source.columns(), source.reference_column(), output);
     let (mut findings, mut seen) = (Findings::default(), SeenReferences::default());
     let is_repeated = Cell::new(false);

@@ -1,22 +1,17 @@
 //! `export`: writes rows to standard output, or to a file with mode 0600. An existing file with other content is
 //! renamed, not overwritten.
 
-use std::{
-    fs::File,
-    io::{self, BufRead, BufReader},
-    path::{Path, PathBuf},
-};
-
 use super::{
     args::{self, ExportFormat},
     exit_code::code,
     ledger_location,
-    output::{check_sources, create_private, print_note},
+    output::{check_sources, print_note, standard_output},
+    output_file::{EarlierFile, OutputFile},
     runtime,
 };
 use crate::{
     error::Error,
-    export::{self, ExportRows, Exported, export},
+    export::{self, ExportRows, Exported, NamedWriter, export},
     ledger::{Reader, RunId},
     report::rows,
     source::is_failed_export,
@@ -41,23 +36,21 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
             check_sources(output, &mut reader).await?;
         }
         let Some(output) = &args.output else {
-            let exported = export(&mut reader, which, format, run, || Ok(io::stdout().lock())).await?;
+            let exported = export(&mut reader, which, format, run, || Ok(standard_output())).await?;
             note_only_references(&exported);
             return Ok::<_, Error>(());
         };
-        let mut aside = None;
-        let open = || {
-            aside = if args.force { None } else { set_aside(output)? };
-            create_private(output)
-        };
-        let exported = export(&mut reader, which, format, run, open).await?;
+        let earlier = if args.force { EarlierFile::Replace } else { EarlierFile::Keep };
+        let mut file = None;
+        let slot = &mut file;
+        let exported = export(&mut reader, which, format, run, move || {
+            let writer = slot.insert(OutputFile::create(output, earlier)?);
+            Ok(NamedWriter { name: output.display().to_string(), writer })
+        })
+        .await?;
         let mut note = format!("wrote {} to {}", rows(exported.rows), output.display());
-        if let Some(aside) = aside {
-            if have_same_content(output, &aside).unwrap_or(false) {
-                drop(std::fs::remove_file(&aside));
-            } else {
-                note += &format!("; the file that was there is now {}", aside.display());
-            }
+        if let Some(kept) = file.map(OutputFile::complete).transpose()?.flatten() {
+            note += &format!("; the file that was there is now {}", kept.display());
         }
         print_note(&note);
         note_only_references(&exported);
@@ -73,42 +66,5 @@ fn note_only_references(exported: &Exported) {
             "{} in flight when a run was killed, with only the reference: import the original file again, not these",
             rows(exported.only_references)
         ));
-    }
-}
-
-/// Renames a file that has content, with the first free number: the user may have corrected part of it by hand.
-fn set_aside(path: &Path) -> Result<Option<PathBuf>, Error> {
-    if !std::fs::metadata(path).is_ok_and(|data| data.is_file() && data.len() > 0) {
-        return Ok(None);
-    }
-    let numbered = (1_u64..).map(|number| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{number}"));
-        PathBuf::from(name)
-    });
-    let Some(free) = numbered.into_iter().find(|name| name.symlink_metadata().is_err()) else {
-        return Ok(None);
-    };
-    std::fs::rename(path, &free).map_err(|error| {
-        let text = format!("--output {} exists already, and cannot be renamed: {error}", path.display());
-        Error::usage(text, "name another file, or give --force to replace it")
-    })?;
-    Ok(Some(free))
-}
-
-fn have_same_content(one: &Path, other: &Path) -> io::Result<bool> {
-    let (one, other) = (File::open(one)?, File::open(other)?);
-    if one.metadata()?.len() != other.metadata()?.len() {
-        return Ok(false);
-    }
-    let (mut one, mut other) = (BufReader::new(one), BufReader::new(other));
-    loop {
-        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
-        let length = left.len().min(right.len());
-        if length == 0 || left[..length] != right[..length] {
-            return Ok(length == 0);
-        }
-        one.consume(length);
-        other.consume(length);
     }
 }

@@ -26,7 +26,7 @@ use super::{
     args::{self, LogFormat},
     color::Stream,
     environment,
-    process::runtime,
+    process::{no_signals, runtime},
     screen::Screen,
 };
 use crate::{clock, customer::visible_lines, error::Error};
@@ -100,11 +100,10 @@ fn open(path: &Path) -> io::Result<File> {
 /// Reopens the file at each SIGUSR1, as log rotation requires. Runs on its own thread, because a command may wait for
 /// its source or its user long before it has a runtime. If the file cannot be opened, the old one stays in use.
 fn reopen_on_signal(path: PathBuf, file: Arc<Mutex<File>>) -> Result<(), Error> {
-    let bug = |error: io::Error| Error::Bug(format!("cannot listen for signals ({error})"));
     let runtime = runtime()?;
     let mut signals = {
         let _inside = runtime.enter();
-        signal(SignalKind::user_defined1()).map_err(bug)?
+        signal(SignalKind::user_defined1()).map_err(|error| no_signals(&error))?
     };
     let reopen = async move {
         while signals.recv().await.is_some() {
@@ -115,7 +114,7 @@ fn reopen_on_signal(path: PathBuf, file: Arc<Mutex<File>>) -> Result<(), Error> 
         }
     };
     let thread = std::thread::Builder::new().name("log".into());
-    thread.spawn(move || runtime.block_on(reopen)).map(drop).map_err(bug)
+    thread.spawn(move || runtime.block_on(reopen)).map(drop).map_err(|error| no_signals(&error))
 }
 
 /// The destination of log lines.

@@ -22,8 +22,12 @@ use super::{
 use crate::{
     customer::{visible, visible_lines},
     error::Error,
-    ledger::{Reader, private_file},
+    export::NamedWriter,
+    ledger::Reader,
 };
+
+/// What errors call it.
+const STANDARD_OUTPUT: &str = "standard output";
 
 /// The options that name a file to write, by their ids.
 const OUTPUTS: [&str; 4] = ["output", "summary_json", "log_file", "metrics_textfile"];
@@ -112,15 +116,9 @@ pub(super) fn open_outputs(output: &args::Output) -> Result<ProgressDisplay, Err
     Ok(display)
 }
 
-/// Creates or truncates a file, with mode 0600.
-pub(super) fn create_private(path: &Path) -> Result<File, Error> {
-    let file = private_file(path).and_then(|file| {
-        if file.metadata()?.is_file() {
-            file.set_len(0)?;
-        }
-        Ok(file)
-    });
-    file.map_err(|error| Error::Output { name: path.display().to_string(), error })
+/// Standard output, for an export.
+pub(super) fn standard_output() -> NamedWriter<io::StdoutLock<'static>> {
+    NamedWriter { name: STANDARD_OUTPUT.into(), writer: io::stdout().lock() }
 }
 
 /// Writes the summary: JSON to `--summary-json`, the text to standard output.
@@ -183,7 +181,7 @@ pub(super) fn print(text: &str) -> Result<(), Error> {
 pub(super) fn print_data(text: &str) -> Result<(), Error> {
     match Stream::Stdout.write(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::Output { name: "standard output".into(), error })
+            Err(Error::Output { name: STANDARD_OUTPUT.into(), error })
         }
         _ => Ok(()),
     }

@@ -24,25 +24,47 @@ use crate::{error::Error, run::Signal};
 /// closed.
 const OTHER_FILES: u64 = 64;
 
-/// The signals that a run ignores, whose default action would end the process. A log rotation may send SIGUSR1 to a run that
-/// has no log file. At SIGXFSZ a file has reached the limit of the shell (`ulimit -f`); the write fails then, which the
-/// run reports.
+/// The signals that every command ignores, whose default action would end the process without a message. A log rotation may
+/// send SIGUSR1 to a run that has no log file. At SIGXFSZ a file has reached the limit of the shell (`ulimit -f`); the write
+/// fails then, which the command reports.
 const IGNORED: [i32; 2] = [Named::USR1.as_raw(), Named::XFSZ.as_raw()];
 
 /// Raises the limit of open files to what `--concurrency` needs. Each request in flight is an open file, and running out of
 /// them would look like an API that refuses connections.
 pub(super) fn raise_open_files_limit(concurrency: u32) -> Result<(), Error> {
     let needed = u64::from(concurrency) + OTHER_FILES;
+    raise_to(needed).map_err(|most| {
+        Error::usage(
+            format!("--concurrency {concurrency} needs {needed} open files, and the limit is {most}"),
+            "lower it, or raise the limit (ulimit -n)",
+        )
+    })
+}
+
+/// Raises the limit of open files to this number, or returns the highest that is allowed.
+fn raise_to(needed: u64) -> Result<(), u64> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
         return Ok(());
     }
-    if setrlimit(Resource::Nofile, Rlimit { current: Some(needed), ..limit }).is_err() {
-        let most = limit.maximum.or(limit.current).unwrap_or(0);
-        return Err(Error::usage(
-            format!("--concurrency {concurrency} needs {needed} open files, and the limit is {most}"),
-            "lower it, or raise the limit (ulimit -n)",
-        ));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(needed), ..limit });
+    raised.map_err(|_| limit.maximum.or(limit.current).unwrap_or(0))
+}
+
+/// Prepares the process for any command: enough open files, without which the runtime's signal handling panics, and no
+/// signal that ends the process without a message.
+fn prepare() -> Result<(), Error> {
+    raise_to(OTHER_FILES).map_err(|most| {
+        Error::usage(
+            format!("every command needs {OTHER_FILES} open files, and the limit is {most}"),
+            "raise the limit (ulimit -n)",
+        )
+    })?;
+    let runtime = runtime()?;
+    let _inside = runtime.enter();
+    for number in IGNORED {
+        // What the first stream of a signal installs stays for the process's lifetime.
+        drop(signal(SignalKind::from_raw(number)).map_err(|error| no_signals(&error))?);
     }
     Ok(())
 }
@@ -56,7 +78,11 @@ pub(super) fn runtime() -> Result<Runtime, Error> {
     runtime.map_err(|error| Error::Bug(format!("no runtime ({error})")))
 }
 
-/// Ends the process at a signal until a run takes over signal handling.
+pub(super) fn no_signals(error: &io::Error) -> Error {
+    Error::Bug(format!("cannot listen for signals ({error})"))
+}
+
+/// Ends the process at SIGHUP, SIGINT or SIGTERM until a run takes over signal handling.
 ///
 /// For the first process of a container, the kernel ignores each signal that the process does not handle, so only
 /// SIGKILL would end a command that waits for its input. Every other process is ended by the kernel's default.
@@ -66,8 +92,9 @@ pub(super) struct SignalGuard {
 }
 
 impl SignalGuard {
-    /// Installs the guard if this is the first process of a container.
+    /// Prepares the process, and installs the guard if this is the first process of a container.
     pub(super) fn install() -> Result<SignalGuard, Error> {
+        prepare()?;
         let guard = SignalGuard::default();
         if std::process::id() == 1 {
             let (runtime, is_released) = (runtime()?, Arc::clone(&guard.is_released));
@@ -85,7 +112,7 @@ impl SignalGuard {
             };
             let thread = std::thread::Builder::new().name("signals".into());
             let spawned = thread.spawn(move || runtime.block_on(watch));
-            spawned.map_err(|error| Error::Bug(format!("cannot listen for signals ({error})")))?;
+            spawned.map_err(|error| no_signals(&error))?;
         }
         Ok(guard)
     }
@@ -104,7 +131,7 @@ fn streams() -> Result<Vec<(SignalStream, Signal)>, Error> {
     let is_wanted = |(_, number): &(SignalKind, Signal)| *number != 1 || !is_hangup_ignored();
     let streams = kinds.into_iter().filter(is_wanted).map(|(kind, number)| Ok((signal(kind)?, number)));
     let streams: io::Result<Vec<_>> = streams.collect();
-    streams.map_err(|error| Error::Bug(format!("cannot listen for signals ({error})")))
+    streams.map_err(|error| no_signals(&error))
 }
 
 /// The next signal from any of these streams.
@@ -125,13 +152,7 @@ pub(super) fn listen_for_signals(
 ) -> Result<mpsc::Receiver<Signal>, Error> {
     let (sender, receiver) = mpsc::channel(4);
     let mut streams = streams()?;
-    let ignored: io::Result<Vec<_>> =
-        IGNORED.into_iter().map(|number| signal(SignalKind::from_raw(number))).collect();
-    let ignored = ignored.map_err(|error| Error::Bug(format!("cannot listen for signals ({error})")))?;
     guard.is_released.store(true, Ordering::Release);
-    for mut stream in ignored {
-        tasks.spawn(async move { while stream.recv().await.is_some() {} });
-    }
     tasks.spawn(async move { while sender.send(next(&mut streams).await).await.is_ok() {} });
     Ok(receiver)
 }

@@ -7,7 +7,8 @@ use std::io::Write;
 use super::{
     args::{self, ReportFormat},
     code, json, ledger_location, now,
-    output::{check_sources, create_private, print_note},
+    output::{check_sources, print_note},
+    output_file::{EarlierFile, OutputFile},
     print, print_data, runtime,
 };
 use crate::{
@@ -35,8 +36,10 @@ pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
         };
         return printed.map(|()| code::OK);
     };
-    let written = create_private(output)?.write_all(text.as_bytes());
+    let mut file = OutputFile::create(output, EarlierFile::Replace)?;
+    let written = file.write_all(text.as_bytes());
     written.map_err(|error| Error::Output { name: output.display().to_string(), error })?;
+    file.complete()?;
     let about = match (args.all, args.run) {
         (true, _) => "the whole ledger".into(),
         (false, Some(run)) => format!("run {run}"),

@@ -1,7 +1,5 @@
 //! `validate`: checks a file and reports its faults as text or JSON, or writes the rows at fault as CSV.
 
-use std::io;
-
 use super::{
     args::{self, ValidateFormat},
     exit_code::code,
@@ -9,6 +7,7 @@ use super::{
     json,
     logging::LogWriter,
     logging::start_log,
+    output::standard_output,
     print, print_data, print_error, source_options,
 };
 use crate::{
@@ -23,7 +22,7 @@ pub(super) fn validate(args: &args::Validate) -> Result<u8, Error> {
     let mut source = Source::open(&source_options(&args.input)?)?;
     let rate = args.rate.0;
     let (findings, read) = match args.format {
-        ValidateFormat::Csv => validate::validate_and_export(&mut source, io::stdout().lock())?,
+        ValidateFormat::Csv => validate::validate_and_export(&mut source, standard_output())?,
         ValidateFormat::Text | ValidateFormat::Json => validate::validate(&mut source)?,
     };
     match args.format {

@@ -6,7 +6,7 @@ use customer_import::simulator::Fault;
 
 use crate::{
     wire::Wire,
-    world::{MERCHANT, World, finish, wait_until},
+    world::{MERCHANT, World, files, finish, wait_until},
 };
 
 /// The columns that `export failed` adds.
@@ -164,6 +164,15 @@ fn a_file_is_written_whole_and_what_was_there_is_kept() {
     let done = world.run(&["export", "created", "--output", "out.csv", "--force"]);
     assert_eq!((done.code, read("out.csv")), (0, created));
     assert!(!world.path("out.csv.3").exists());
+
+    // The target of a link is replaced, not the link, and what is no file stays what it is.
+    std::os::unix::fs::symlink("out.csv", world.path("link.csv")).unwrap();
+    let done = world.run(&["export", "all", "--output", "link.csv"]);
+    assert_eq!((done.code, read("out.csv")), (0, export(&world, &["all"])), "{done:?}");
+    assert!(world.path("link.csv").is_symlink() && world.path("out.csv.3").exists());
+    assert_eq!(world.run(&["export", "all", "--output", "/dev/null"]).code, 0);
+    world.run(&["export", "all", "--output", "."]).assert_error(1, &["cannot write", "; "]);
+    assert!(files(world.folder.path()).iter().all(|name| !name.contains("new")));
 }
 
 /// Each night: export the rows that are left, correct them, import them.

@@ -7,6 +7,7 @@
 
 use std::{
     collections::HashSet,
+    ffi::OsStr,
     fs::{self, File},
     io::ErrorKind,
     os::unix::{
@@ -73,8 +74,12 @@ fn execute(path: &Path, sql: &'static str) {
 
 /// The import under a shell's limits, in the world's folder. `$@` is the command.
 fn under_shell(world: &World, script: &str, file: &Path, more: &[&str]) -> Done {
-    let args = world.import_args(file, more);
-    let command = world.command(&args);
+    command_under_shell(world, script, &world.import_args(file, more))
+}
+
+/// As [`under_shell`], for any command.
+fn command_under_shell<S: AsRef<OsStr>>(world: &World, script: &str, args: &[S]) -> Done {
+    let command = world.command(args);
     let mut shell = Command::new("sh");
     shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
@@ -113,6 +118,30 @@ fn a_disk_that_takes_no_more_writes() {
     assert!(in_mid_run > 0, "no limit struck a run");
 }
 
+/// The signal of the system ended the command without a message, and the partial file looked whole.
+#[test]
+fn a_result_that_cannot_be_written() {
+    let world = World::new();
+    let file = world.rows("users.csv", 300);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    let script = NO_LARGER_THAN.replace("$BLOCKS", "1");
+    for command in ["export created", "export all --force", "report --format html"] {
+        let ledger = world.ledger();
+        let last = ["--output", "result", "--ledger", ledger.to_str().unwrap()];
+        let args: Vec<&str> = command.split(' ').chain(last).collect();
+        for earlier in [None, Some("earlier content")] {
+            if let Some(content) = earlier {
+                world.file("result", content);
+            }
+            command_under_shell(&world, &script, &args).assert_error(1, &["cannot write result", "; "]);
+            assert_eq!(fs::read_to_string(world.path("result")).ok().as_deref(), earlier, "{command}");
+        }
+        fs::remove_file(world.path("result")).unwrap();
+    }
+    let names = files(world.folder.path());
+    assert!(!names.iter().any(|name| name.contains("result")), "{names:?}");
+}
+
 /// Each connection is an open file; without enough of them, rows would fail.
 #[test]
 fn too_few_open_files() {
@@ -126,6 +155,39 @@ fn too_few_open_files() {
     let soft = "ulimit -Sn 100; exec \"$@\"";
     assert_eq!(under_shell(&world, soft, &file, &["--concurrency", "200"]).code, 0);
     assert_nothing_lost_or_twice(&world, 50);
+}
+
+/// Not even the runtime starts with so few, and its signal handling panics with a few more.
+#[test]
+fn too_few_open_files_for_any_command() {
+    let world = World::new();
+    let file = world.rows("users.csv", 5);
+    // Fewer, and the system cannot load the program.
+    for limit in [4, 6, 7, 8, 12, 20, 63] {
+        let script = format!("ulimit -n {limit}; exec \"$@\"");
+        let words = ["64 open files", &format!("the limit is {limit}"), "ulimit -n"];
+        under_shell(&world, &script, &file, &[]).assert_error(2, &words);
+    }
+    assert_eq!(world.journal().requests(), 0);
+    assert_eq!(under_shell(&world, "ulimit -Sn 8; exec \"$@\"", &file, &[]).code, 0);
+}
+
+/// Each name would have a lock and a log of its own, so two runs would not see each other.
+#[test]
+fn a_ledger_with_two_names() {
+    let world = World::new();
+    let file = world.rows("users.csv", 5);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    std::fs::hard_link(world.ledger(), world.path("other.db")).unwrap();
+    let requests = world.journal().requests();
+    for name in ["ledger.db", "other.db"] {
+        let words = [name, "several names (hard links)", "delete the other names"];
+        world.import(&file, &["--ledger", world.path(name).to_str().unwrap()]).assert_error(2, &words);
+    }
+    assert_eq!(world.run(&["status", "--ledger", world.ledger().to_str().unwrap()]).code, 0);
+    std::fs::remove_file(world.path("other.db")).unwrap();
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.journal().requests(), requests);
 }
 
 /// A new ledger in the link's place would not be found by the owner of the link.
