@@ -272,8 +272,7 @@ fn by_cells(field: Field, column: &Column) -> String {
         FieldKind::EmailAddress => format!("{fits} of {filled} values look like e-mail addresses"),
         FieldKind::CountryCode => format!("{fits} of {filled} values are country codes"),
         FieldKind::PersonName if column.spaced > 0 => format!(
-            "{fits} of {filled} values look like names; {} contain a space, which the documented rules do not \
-             allow",
+            "{fits} of {filled} values look like names; {} with a space, which the documented rules do not allow",
             grouped(column.spaced)
         ),
         FieldKind::PersonName => format!("{fits} of {filled} values look like names"),

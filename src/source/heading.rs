@@ -133,7 +133,8 @@ fn field_of_words(heading: &str) -> Option<Field> {
     let letters: String = plain(heading).chars().filter(|c| c.is_alphanumeric()).collect();
     let has = |words: &[&str]| words.iter().any(|word| letters.contains(word));
     let ends = |words: &[&str]| words.iter().any(|word| letters.ends_with(word));
-    let is_of_person = has(&["customer", "user", "client", "member", "subscriber", "buyer", "kunde"]);
+    let is_of_person = has(&["customer", "user", "client", "member", "subscriber", "buyer", "kunde"])
+        || letters.starts_with("cust") && !letters.starts_with("custom");
     match () {
         () if has(&["countrycode", "dialcode", "dialingcode", "callingcode", "isdcode"]) => {
             Some(Field::MobileCountryCode)
@@ -168,6 +169,8 @@ mod tests {
             ("phone_country_code", Some((Field::MobileCountryCode, HeadingMatch::Alias(1)))),
             ("Customer's E-Mail", Some((Field::EmailAddress, HeadingMatch::Words))),
             ("shop_user_id", Some((Field::Reference, HeadingMatch::Words))),
+            ("cust_ref", Some((Field::Reference, HeadingMatch::Words))),
+            ("custom_code", None),
             ("First.Name", Some((Field::FirstName, HeadingMatch::Own))),
             ("options_get_client_auth_token", Some((Field::GetClientAuthToken, HeadingMatch::Own))),
             ("order_id", None),
