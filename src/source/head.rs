@@ -45,7 +45,7 @@ const SAVE_AS_CSV: &str = "open it in its own program and save it as CSV";
 const UNPACK: &str = "unpack it, and import the CSV file in it";
 
 /// The first bytes of files that are not text.
-const MAGIC: [(&[u8], ForeignFile); 62] = [
+const MAGIC: [(&[u8], ForeignFile); 63] = [
     (b"PK\x03\x04", foreign("an Excel workbook or another ZIP archive", SAVE_AS_CSV)),
     (b"\xd0\xcf\x11\xe0", OLD_WORKBOOK),
     (b"\xfd7zXZ\0", foreign("an xz archive", "unpack it: xz -dc FILE | customer-import import -")),
@@ -139,6 +139,7 @@ const MAGIC: [(&[u8], ForeignFile); 62] = [
     (b"CREATE TABLE ", SQL_DUMP),
     (b"DROP TABLE ", SQL_DUMP),
     (b"-- MariaDB dump", SQL_DUMP),
+    (b"/*M!999999\\- enable the sandbox mode */", SQL_DUMP),
     (b"-- phpMyAdmin", SQL_DUMP),
     (b"/*!", SQL_DUMP),
     (b"\x1f\x9d", foreign("compressed by compress", "unpack it: gzip -dc FILE | customer-import import -")),
@@ -486,6 +487,7 @@ mod tests {
             (b"{\"id\": 1}\n", "JSON"),
             (b"-----BEGIN PGP MESSAGE-----\n", "an encrypted PGP message"),
             (b"INSERT INTO customers VALUES (1);\n", "an SQL dump"),
+            (b"/*M!999999\\- enable the sandbox mode */ \n-- MariaDB dump 10.19\n", "an SQL dump"),
             (b"[\n", "JSON"),
             (b"[{\"id\": 1}]", "JSON"),
             (b"i\0\0\0d\0\0\0", "UTF-32 text"),
