@@ -43,8 +43,8 @@ const INPUTS: [(&str, &str); 7] = [
     ("compare", "the earlier answers"),
 ];
 
-/// Refuses an output of a command that the command also reads, or that belongs to its ledger: a typing error would
-/// overwrite the ledger, and every customer id in it.
+/// Refuses an output of a command that the command also reads or writes under another option, or that belongs to its
+/// ledger: a typing error would overwrite the ledger, and every customer id in it.
 pub(super) fn check_outputs(command: &ArgMatches) -> Result<(), Error> {
     let path = |id: &str| command.try_get_one::<PathBuf>(id).ok().flatten();
     // As an output, - is standard output.
@@ -62,13 +62,22 @@ pub(super) fn check_outputs(command: &ArgMatches) -> Result<(), Error> {
         let ledger = ledger_location(ledger.map(PathBuf::as_path), simulator)?;
         inputs.extend(ledger.files().into_iter().map(|file| ("the ledger", file)));
     }
-    for (id, output) in outputs {
+    for (at, (id, output)) in outputs.iter().enumerate() {
         let same = |(_, input): &&(&str, PathBuf)| is_same_file(output, input);
         if let Some((what, _)) = inputs.iter().find(same) {
-            return Err(would_overwrite(&format!("--{}", id.replace('_', "-")), output, what));
+            return Err(would_overwrite(&flag(id), output, what));
+        }
+        if let Some((other, _)) = outputs[..at].iter().find(|(_, other)| is_same_file(output, other)) {
+            let text = format!("{} and {} name the same file {}", flag(other), flag(id), output.display());
+            return Err(Error::usage(text, "give each of them a file of its own"));
         }
     }
     Ok(())
+}
+
+/// The flag of an option, by its id.
+fn flag(id: &str) -> String {
+    format!("--{}", id.replace('_', "-"))
 }
 
 /// Refuses to replace the source of a run, by the name that it had for the run: not even an import again could send the

@@ -821,6 +821,19 @@ fn no_output_overwrites_a_file_that_is_used_under_another_name() {
     assert!(changed.is_empty(), "{:?}", changed.iter().map(|(_, name)| name).collect::<Vec<_>>());
 }
 
+/// The summary would replace the log.
+#[test]
+fn two_outputs_are_not_one_file() {
+    let world = World::new();
+    let file = world.rows("users.csv", 2);
+    let more = ["--log-file", "run.txt", "--summary-json", "./run.txt"];
+    let words = ["--summary-json and --log-file name the same file run.txt", "a file of its own"];
+    world.import(&file, &more).assert_error(2, &words);
+    assert_eq!((world.path("run.txt").exists(), world.journal().requests()), (false, 0));
+    let done = world.import(&file, &["--log-file", "/dev/null", "--summary-json", "/dev/null"]);
+    assert_eq!(done.code, 0, "{done:?}");
+}
+
 #[test]
 fn standard_input_is_not_overwritten_and_a_device_can_be() {
     let world = World::new();
