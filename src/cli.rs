@@ -216,7 +216,7 @@ fn ledger_location(given: Option<&Path>, simulator: bool) -> Result<Location, Er
     if name.is_empty() || name == b":memory:" || name.starts_with(b"file:") {
         return Err(Error::usage(
             format!("--ledger {:?} is not a file that lasts", path.display()),
-            "name a file with --ledger FILE; one that is really called so with ./ before it",
+            "name a file with --ledger FILE; if the file has this very name, put ./ before it",
         ));
     }
     // A URL may hold a password, so only its scheme is shown.
