@@ -96,6 +96,10 @@ pub(super) enum Command {
 Any key is accepted except one that begins with wrong; if JUSPAY_API_KEY is set,
 only that key is.
 
+Kinds of faults: http500, http503, api503, http429, reset-before, reset-after,
+timeout, garbage, flood, ok-error, wrong-reference, duplicate-request, reject,
+always500, always429, write-always500, not-found.
+
 Examples:
   customer-import simulate --fault http500=0.05 --latency 20ms..80ms
   customer-import simulate --listen 127.0.0.1:8081 --rate-limit 100")]
