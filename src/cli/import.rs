@@ -237,11 +237,11 @@ pub(super) async fn run_job(
         recorded.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     exporter.end(code, matches!(code, code::OK | code::ROWS_LEFT));
     let (totals, request_counts, state) = (&result.totals, &result.run_requests(), result.reason.state());
-    names.log_end(state, code, &totals.tally, request_counts);
     let end = End { state, exit_code: Some(code), stop_reason };
     let summary = Summary::new(run, end, name, &totals.tally, request_counts, began.elapsed());
     let reading = SourceReading::new(job.mapping, &job.adjustments);
-    reading.adjustments.iter().for_each(|adjusted| info!("{adjusted}"));
+    reading.adjustments.iter().for_each(|adjusted| info!(run = run.0, "{adjusted}"));
+    names.log_end(state, code, &totals.tally, request_counts);
     // If the run stopped, invalid rows may have been read that it has not settled.
     let tried = job.tried.as_ref().filter(|_| is_completed);
     let (details, rescues) = read_details(job.ledger, is_recorded, run, unsendable, tried).await;
