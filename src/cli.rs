@@ -225,8 +225,8 @@ fn ledger_location(given: Option<&Path>, simulator: bool) -> Result<Location, Er
         |scheme: &str| ["postgres", "postgresql"].iter().any(|own| own.eq_ignore_ascii_case(scheme));
     if let Some(scheme) = scheme.filter(|scheme| !is_server(scheme)) {
         return Err(Error::usage(
-            format!("--ledger {scheme}://… is no ledger: it is a file on this machine"),
-            "name a file with --ledger FILE, and copy it away after the run",
+            format!("--ledger {scheme}://… is no ledger: a ledger is a file on this machine, or in Postgres"),
+            "name a file with --ledger FILE, and copy that file away after the run",
         ));
     }
     // Variables of the environment are not seen by others, as a command line is.
