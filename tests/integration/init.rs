@@ -185,6 +185,19 @@ fn a_required_field_without_a_sure_column_is_left_open_and_said() {
     }
 }
 
+/// Dates of birth have as many digits as phone numbers, and separators between them.
+#[test]
+fn a_column_of_dates_is_no_column_of_phone_numbers() {
+    let line = |n: u32| format!("user-{n:05};98765{n:05};19{:02}-0{}-1{}", 50 + n, 1 + n % 9, n % 9);
+    let (_, text) = init(&World::new(), numbered("id;nummer;geburtstag", line));
+    assert!(!text.contains("mobile_number=geburtstag"), "{text}");
+    let world = World::new();
+    world.file("users.csv", numbered("object_reference_id;id;mobile_number", line));
+    let done = world.run(&["validate", "users.csv"]);
+    assert!(done.code == 3 && done.stdout.contains("turned the value into a date"), "{done:?}");
+    assert!(!done.stdout.contains("--phone-region"), "no region makes a number of a date: {done:?}");
+}
+
 #[test]
 fn every_choice_that_is_left_open_is_a_setting() {
     let world = World::new();
