@@ -170,9 +170,12 @@ impl Error {
             Error::ClientKey { .. } => "give the private key in PEM, without a passphrase, with --client-key",
             Error::EncryptedKey { .. } => "openssl pkey -in KEY -out PLAIN writes it without its passphrase",
             Error::KeyOfAnother { .. } => "give the two that were made together",
+            Error::Proxy { variable, .. } if variable.eq_ignore_ascii_case("NO_PROXY") => {
+                "write hosts, addresses or networks, separated by commas, or unset it"
+            }
             Error::Proxy { .. } => {
-                "a proxy is scheme://login:password@host:port, with http, https, socks5 or socks5h and special \
-                 characters of the login as %XX; exceptions are hosts, addresses or networks, by commas; or unset it"
+                "write it as scheme://login:password@host:port, with http, https, socks5 or socks5h, and special \
+                 characters of the login as %XX; or unset it"
             }
             Error::Key(flaw) => flaw.hint(),
             Error::MerchantId => "check --merchant-id",

@@ -218,7 +218,7 @@ fn ledger_location(given: Option<&Path>, simulator: bool) -> Result<Location, Er
     if name.is_empty() || name == b":memory:" || name.starts_with(b"file:") {
         return Err(Error::usage(
             format!("--ledger {:?} is not a file that lasts", path.display()),
-            "name a file with --ledger FILE; one that is really called so with ./ before it",
+            "name a file with --ledger FILE; if the file has this very name, put ./ before it",
         ));
     }
     // A URL may hold a password, so only its scheme is shown.
@@ -227,8 +227,8 @@ fn ledger_location(given: Option<&Path>, simulator: bool) -> Result<Location, Er
         |scheme: &str| ["postgres", "postgresql"].iter().any(|own| own.eq_ignore_ascii_case(scheme));
     if let Some(scheme) = scheme.filter(|scheme| !is_server(scheme)) {
         return Err(Error::usage(
-            format!("--ledger {scheme}://… is no ledger: it is a file on this machine"),
-            "name a file with --ledger FILE, and copy it away after the run",
+            format!("--ledger {scheme}://… is no ledger: a ledger is a file on this machine, or in Postgres"),
+            "name a file with --ledger FILE, and copy that file away after the run",
         ));
     }
     // Variables of the environment are not seen by others, as a command line is.

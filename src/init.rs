@@ -496,15 +496,15 @@ fn choices(findings: Option<&Findings>, ignore: &[String]) -> Vec<Line> {
 /// The settings of an import that cannot be derived from a file.
 fn of_sending(total: Option<RowCount>) -> Vec<Line> {
     let takes = match total {
-        None | Some(RowCount::Exact(0) | RowCount::Estimated(0)) => String::new(),
+        None | Some(RowCount::Exact(0) | RowCount::Estimated(0)) => ".".into(),
         Some(total @ (RowCount::Exact(count) | RowCount::Estimated(count))) => {
             let duration = time(Duration::from_millis(count.saturating_mul(1000) / DEFAULT_RATE));
-            format!(" {} take {duration} at {DEFAULT_RATE}.", row_count(total))
+            format!(", which takes {duration} for {}.", row_count(total))
         }
     };
     vec![
         Line::open(
-            format!("Requests per second, of any kind; the default is {DEFAULT_RATE}.{takes}"),
+            format!("Requests per second, of any kind; the default is {DEFAULT_RATE}{takes}"),
             format!("rate = {DEFAULT_RATE}"),
         ),
         Line::open("Your merchant id; import requires it.", "merchant-id = \"your_merchant_id\""),

@@ -1,4 +1,4 @@
-"""The job with asyncio and aiohttp, in thirty lines.     asyncio_import.py CSV BASE_URL WORK_DIR
+"""The job with asyncio and aiohttp, in fifty lines.     asyncio_import.py CSV BASE_URL WORK_DIR
 
 Repeats temporary errors, with growing delays and Retry-After; looks up the id of an existing customer; logs each result, and skips finished
 rows on a rerun; a refused key ends it.

@@ -96,6 +96,10 @@ pub(super) enum Command {
 Any key is accepted except one that begins with wrong; if JUSPAY_API_KEY is set,
 only that key is.
 
+Kinds of faults: http500, http503, api503, http429, reset-before, reset-after,
+timeout, garbage, flood, ok-error, wrong-reference, duplicate-request, reject,
+always500, always429, write-always500, not-found.
+
 Examples:
   customer-import simulate --fault http500=0.05 --latency 20ms..80ms
   customer-import simulate --listen 127.0.0.1:8081 --rate-limit 100")]
@@ -248,7 +252,7 @@ pub(super) struct PlanOutput {
     /// Write the plan as JSON to FILE as well (- for standard output)
     #[arg(long, value_name = "FILE")]
     pub(super) summary_json: Option<PathBuf>,
-    /// Show progress: a bar on a terminal, lines elsewhere; with auto not among log lines in JSON
+    /// Show progress: a bar on a terminal, lines elsewhere; auto shows none if a log in JSON goes to standard error
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) progress: ProgressArg,
     #[command(flatten)]
@@ -648,7 +652,7 @@ pub(super) struct Sending {
     /// Stop the run after this long without a successful response; at most 30s if there has been no response at all
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     pub(super) outage_limit: Duration,
-    /// Time for in-flight requests to finish after SIGINT or SIGTERM
+    /// Time for in-flight requests to finish after the first SIGINT, SIGTERM or SIGHUP
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(super) shutdown_grace: Duration,
 }
@@ -700,7 +704,7 @@ pub(super) struct Output {
     /// Write the run's summary as JSON (- for standard output)
     #[arg(long, value_name = "FILE")]
     pub(super) summary_json: Option<PathBuf>,
-    /// Show progress: a bar on a terminal, lines elsewhere; with auto not among log lines in JSON
+    /// Show progress: a bar on a terminal, lines elsewhere; auto shows none if a log in JSON goes to standard error
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) progress: ProgressArg,
     #[command(flatten)]
@@ -715,7 +719,7 @@ pub(super) struct Metrics {
     /// Serve Prometheus metrics at ADDRESS/metrics during the run, such as 127.0.0.1:9464
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(super) metrics_listen: Option<SocketAddr>,
-    /// Write Prometheus metrics to a file for `node_exporter`, every few seconds and at the end; its name has to end in .prom
+    /// Write Prometheus metrics to FILE, every few seconds and at the end; `node_exporter` reads only names that end in .prom
     #[arg(long, value_name = "FILE")]
     pub(super) metrics_textfile: Option<PathBuf>,
 }
@@ -739,7 +743,7 @@ pub(super) struct Log {
     /// Log more: -v each event of the run, -vv each row that is not imported, -vvv all rows
     #[arg(short, long, action = ArgAction::Count)]
     pub(super) verbose: u8,
-    /// Print no summary, and log only errors
+    /// Print no summary and no progress, and log only errors
     #[arg(short, long, conflicts_with = "verbose")]
     pub(super) quiet: bool,
     #[command(flatten)]

@@ -143,12 +143,17 @@ pub(super) fn help(args: &[OsString]) -> Option<String> {
 }
 
 fn parser_arg(arg: Arg, required: Required) -> Arg {
-    let named = arg.get_env().map(|name| {
-        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        format!("{help} [env: {}]", name.to_string_lossy())
-    });
-    let arg = match named {
-        Some(help) => arg.env(Resettable::Reset).help(help),
+    let variable = arg.get_env().map(|name| name.to_string_lossy().into_owned());
+    let arg = match variable {
+        Some(variable) => {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let long_help = arg.get_long_help().map(|help| format!("{help} [env: {variable}]"));
+            let arg = arg.env(Resettable::Reset).help(format!("{help} [env: {variable}]"));
+            match long_help {
+                Some(help) => arg.long_help(help),
+                None => arg,
+            }
+        }
         None => arg,
     };
     match required {

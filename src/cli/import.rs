@@ -18,11 +18,11 @@ use super::{
     target::{PlannedAction, Target, confirm_production, count_rows, find_target},
 };
 use crate::{
-    customer::Rescue,
+    customer::{Dropped, FieldCounts, Rescue},
     error::Error,
     ledger::{
-        self, Command, ErrorGroups, Location, NewRun, Outcome, Reader, RequestCounts, RunDetails, RunId,
-        RunState, Setting, SourceColumns, Tally,
+        self, Command, ErrorGroups, ExistingCounts, Location, NewRun, Outcome, Reader, RequestCounts,
+        RunDetails, RunId, RunState, Setting, SourceColumns, Tally,
     },
     report::{
         self, End, RunContext, SourceReading, Summary, changed_list, column_warnings, dropped_list,
@@ -30,7 +30,7 @@ use crate::{
     },
     run::{
         ActiveRun, BegunRun, EmptyRun, EndReason, Options, RecordedEnd, RowSource, RunResult, RunSnapshot,
-        Signal, SourceScope, SourceSize,
+        Signal, SourceScope, SourceSize, Totals,
     },
     sender::ExistingPolicy,
     source::{
@@ -237,27 +237,41 @@ pub(super) async fn run_job(
         recorded.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     exporter.end(code, matches!(code, code::OK | code::ROWS_LEFT));
     let (totals, request_counts, state) = (&result.totals, &result.run_requests(), result.reason.state());
-    names.log_end(state, code, &totals.tally, request_counts);
     let end = End { state, exit_code: Some(code), stop_reason };
     let summary = Summary::new(run, end, name, &totals.tally, request_counts, began.elapsed());
     let reading = SourceReading::new(job.mapping, &job.adjustments);
-    reading.adjustments.iter().for_each(|adjusted| info!("{adjusted}"));
+    reading.adjustments.iter().for_each(|adjusted| info!(run = run.0, "{adjusted}"));
+    names.log_end(state, code, &totals.tally, request_counts);
     // If the run stopped, invalid rows may have been read that it has not settled.
     let tried = job.tried.as_ref().filter(|_| is_completed);
     let (details, rescues) = read_details(job.ledger, is_recorded, run, unsendable, tried).await;
+    let (dropped, changed, existing) = counts_of_run(&result, details.as_ref());
     let summary = Summary {
-        dropped: dropped_list(&totals.dropped),
+        dropped: dropped_list(dropped),
         reading: Some(reading),
         held_rate: result.sustained_rate,
         pauses: Some(result.pauses),
-        changed_fields: changed_list(&totals.changed),
+        changed_fields: changed_list(changed),
         absent,
         worker: result.worker,
         context: Some(RunContext::new(&of_ledger, names.ledger, details.as_ref(), &rescues)),
-        ..summary.with_existing(&totals.existing)
+        ..summary.with_existing(existing)
     };
     let text = final_text(job, &names, &result, &summary, stop.as_ref().or(shortage.as_ref()));
     show_end(job.output, &json(&summary)?, &text, code, stop.or(shortage))
+}
+
+/// What was dropped from rows, what differed, and what existed, in the whole run: the process itself has counted its own
+/// rows only, and the ledger has the sums of all workers.
+fn counts_of_run<'a>(
+    result: &'a RunResult,
+    details: Option<&'a RunDetails>,
+) -> (&'a Dropped, &'a FieldCounts, &'a ExistingCounts) {
+    let Totals { dropped, changed, existing, .. } = &result.totals;
+    match details.filter(|_| result.worker.is_some()) {
+        Some(details) => (&details.dropped, &details.changed, &details.existing),
+        None => (dropped, changed, existing),
+    }
 }
 
 /// What a terminal shows at the end of a run.

@@ -15,7 +15,7 @@ use super::{
 use crate::{customer::Field, error::Error};
 
 /// Environment variables that do not correspond to an option.
-const VARIABLES: [(&str, &str); 6] = [
+const VARIABLES: [(&str, &str); 7] = [
     (
         "JUSPAY_API_KEY",
         "The API key, unless --api-key-file names a file that holds it. It is never an option's value.",
@@ -28,9 +28,10 @@ const VARIABLES: [(&str, &str); 6] = [
     ("RUST_LOG", "Level of the log, such as debug; overrides --verbose and --quiet."),
     (
         "NO_COLOR, CLICOLOR, CLICOLOR_FORCE",
-        "No color; none if it is 0; color even off a terminal. --color overrides them.",
+        "NO_COLOR: no color. CLICOLOR: no color if it is 0. CLICOLOR_FORCE: color even off a terminal. --color overrides all three.",
     ),
-    ("TERM", "With dumb, lines in place of a bar, and no color."),
+    ("PGPASSWORD, PGPASSFILE", "The password of a ledger in Postgres, or the file that holds it."),
+    ("TERM", "If it is dumb: lines in place of a bar, and no color."),
 ];
 
 const FILES: [(&str, &str); 5] = [
@@ -41,7 +42,7 @@ const FILES: [(&str, &str); 5] = [
     ("customer-import.simulator.db", "The ledger with --simulator."),
     (
         "LEDGER-wal, LEDGER-shm",
-        "Of SQLite, while the ledger is in use. They belong to it: copy or move the three together.",
+        "Of SQLite, while the ledger is in use or after a crash. They belong to the ledger: copy or move the three together, and only when no run is in progress.",
     ),
     ("LEDGER-lock", "Locked during a run."),
     ("the file of --config", "Settings in TOML: any option by its long name. There is no default file."),
@@ -49,9 +50,14 @@ const FILES: [(&str, &str); 5] = [
 
 const DESCRIPTION: &str = "\
 customer-import reads a CSV file of users and creates one Juspay customer for each row, at a set rate. The ledger, a local \
-file, keeps what happened to every row, so that a run can be stopped, killed, resumed and repeated without losing a row or \
+file or a schema of a Postgres database, records the result of every row, so that a run can be stopped, killed, resumed and repeated without losing a row or \
 creating a customer twice. init finds the settings for a file, validate checks its rows, import creates the customers, and \
 export gives their ids and the rows to correct.";
+
+/// The exit codes of commands that do not import.
+const OTHER_COMMANDS: &str = "\
+validate, plan, verify and probe end with 0 if they find nothing wrong, and with 3 if some rows are not valid, would not be \
+imported or differ, or if the API does not behave as relied on.";
 
 /// The man page as roff.
 pub(super) fn page() -> Result<String, Error> {
@@ -69,7 +75,8 @@ fn write_page() -> io::Result<String> {
     page.push_str(".SH SYNOPSIS\n");
     for command in &commands {
         let name = escaped(&full_name(command));
-        let _ = writeln!(page, "\\fB{name}\\fR [\\fIOPTIONS\\fR]{}\n.br", positionals(command));
+        let (required, positionals) = (required_options(command), positionals(command));
+        let _ = writeln!(page, "\\fB{name}\\fR{required} [\\fIOPTIONS\\fR]{positionals}\n.br");
     }
     let _ = writeln!(page, ".SH DESCRIPTION\n{}", escaped(DESCRIPTION));
     page.push_str(&generated(|page| whole.render_options_section(page))?);
@@ -84,6 +91,7 @@ fn write_page() -> io::Result<String> {
         }),
     ));
     page.push_str(&list("EXIT STATUS", help::EXIT_CODES.map(owned)));
+    let _ = writeln!(page, ".PP\n{}", escaped(OTHER_COMMANDS));
     page.push_str(&list("ENVIRONMENT", variables_of_options().into_iter().chain(VARIABLES.map(owned))));
     page.push_str(&list("FILES", FILES.map(owned)));
     page.push_str(".SH EXAMPLES\n");
@@ -132,6 +140,16 @@ fn synopsis(command: &Command) -> String {
         };
     }
     synopsis + &positionals(command)
+}
+
+/// The options without which the command does not run, with their values.
+fn required_options(command: &Command) -> String {
+    let required = command.get_opts().filter(|option| option.is_required_set());
+    let options = required.filter_map(|option| {
+        let name = escaped(&format!("--{}", option.get_long()?));
+        Some(format!(" \\fB{name}\\fR \\fI{}\\fR", escaped(&value_name(option))))
+    });
+    options.collect()
 }
 
 fn positionals(command: &Command) -> String {

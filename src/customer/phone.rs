@@ -11,7 +11,7 @@ use rlibphonenumber::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{count::counted, invisible::shown};
+use super::{count::counted, invisible::shown, spreadsheet::is_date_for_number};
 
 /// Maximum number of digits: the longest international number has fifteen, and dialing prefixes may precede it.
 const DIGITS_MAX: usize = 24;
@@ -189,9 +189,12 @@ impl PhoneRegion {
         PhoneRegion::parse(&region.to_string()).ok()
     }
 
-    /// Whether a number, and its country code if there is one, consist of digits and separators only.
+    /// Whether a number, and its country code if there is one, consist of digits and separators only, and the number is
+    /// no date.
     pub fn is_spelled(number: &str, code: &str) -> bool {
-        dialed(number).is_ok() && (code.is_empty() || code_digits(code).is_ok())
+        dialed(number).is_ok()
+            && !is_date_for_number(number)
+            && (code.is_empty() || code_digits(code).is_ok())
     }
 
     /// Checks only the spelling of a number whose country is unknown.

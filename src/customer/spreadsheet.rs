@@ -286,6 +286,11 @@ fn digits(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
+/// Whether the cell of a phone number is a date, such as one of birth.
+pub(super) fn is_date_for_number(cell: &str) -> bool {
+    !cell.is_empty() && is_date(cell.as_bytes(), Digits::Phone)
+}
+
 /// `2024-03-01`, `01/03/2024`, `1-Mar`, `Mar-24`, `01-Mar-2024`. Day, month and two-digit year with dashes or dots may
 /// also be an id, so they count as a date only in the columns of a phone number.
 fn is_date(bytes: &[u8], of: Digits) -> bool {

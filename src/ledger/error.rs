@@ -124,7 +124,7 @@ impl Error {
                 "delete the other names, and make copies of a ledger with cp or sqlite3's .backup"
             }
             Error::OnlyTheLog(_) => {
-                "bring the ledger back beside it, or delete it to begin anew: what is there is found there"
+                "move the ledger back beside this file, or delete this file to begin anew: an import finds the customers that exist"
             }
             Error::NotALedger(_) => "the file was left as it is; name another with --ledger FILE",
             Error::Newer(_) => "use that version, or another ledger with --ledger FILE",
@@ -134,7 +134,7 @@ impl Error {
             Error::OtherTarget { .. } => "use one ledger for each target, with --ledger FILE",
             Error::OldSqlite(_) => "rebuild the program with its bundled SQLite",
             Error::Moved(_) => {
-                "bring it back with its -wal file, or import again into a new one: what is there is found there"
+                "move it back with its -wal file, or import again into a new ledger: the import finds the customers that exist"
             }
             Error::TakenOver { .. } => {
                 "make sure that one run at a time uses it, then run the same command again"

@@ -195,6 +195,15 @@ pub(super) fn per_cent(rows: u64, of: u64) -> f64 {
     (rows as f64 * 1000.0 / of.max(1) as f64).round() / 10.0
 }
 
+/// A share in words, such as `12.3 %`. No row is rounded away: one of a million is not 0 %, and all but one is not 100 %.
+pub(super) fn share(rows: u64, of: u64) -> String {
+    match per_cent(rows, of) {
+        0.0 if rows > 0 => "< 0.1 %".into(),
+        100.0 if rows < of => "99.9 %".into(),
+        per_cent => format!("{per_cent} %"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +229,13 @@ mod tests {
         assert_eq!(lines.split_whitespace().count(), 31);
         let long = "x".repeat(100);
         assert_eq!(wrapped(&long, 2), format!("  {long}\n"));
+    }
+
+    #[test]
+    fn no_row_is_rounded_away_in_a_share() {
+        let shares =
+            [(0, 7), (1, 2_999), (1, 8), (3, 8), (999_999, 1_000_000), (8, 8)].map(|(n, of)| share(n, of));
+        assert_eq!(shares, ["0 %", "< 0.1 %", "12.5 %", "37.5 %", "99.9 %", "100 %"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::format::{per_cent, rows};
+use super::format::{rows, share};
 use crate::customer::Rescue;
 
 /// The effect of giving one additional option.
@@ -17,7 +17,7 @@ impl RescueJson {
     /// `would make 4 rows valid (57.1 %)`, of `all` rows.
     fn effect(&self, all: u64) -> String {
         let most = if self.option.ends_with(" CC") { "at most " } else { "" };
-        format!("would make {most}{} valid ({} %)", rows(self.rows), per_cent(self.rows, all))
+        format!("would make {most}{} valid ({})", rows(self.rows), share(self.rows, all))
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     error_summary::{DUPLICATE_REMEDY, RemedyRows},
-    format::{first_lines, grouped, paragraph, per_cent, request_rate, rows, time, visible_text},
+    format::{first_lines, grouped, paragraph, per_cent, request_rate, rows, share, time, visible_text},
     mapping::{MappedField, column_warnings, mapped_fields, mapping_lines, unused_columns},
     rescue::{RescueJson, rescue_lines, rescue_list},
     summary::{AdjustedRows, DroppedField, adjusted_list, dropped_list},
@@ -201,13 +201,13 @@ fn add_faults(findings: &Findings, rules: &Rules, text: &mut String) {
         for FaultExample { line, seen } in &group.first {
             let _ = writeln!(text, "  line {line}: {seen}");
         }
-        let share = per_cent(group.rows, findings.rows());
+        let share = share(group.rows, findings.rows());
         match group.rows - group.first.len() as u64 {
             0 => {
-                let _ = writeln!(text, "  {share} % of all rows");
+                let _ = writeln!(text, "  {share} of all rows");
             }
             more => {
-                let _ = writeln!(text, "  and {} more, {share} % of all rows", grouped(more));
+                let _ = writeln!(text, "  and {} more, {share} of all rows", grouped(more));
             }
         }
         let remedies = remedies(group, rules);

@@ -181,8 +181,8 @@ fn repair(verification: &Verification<'_>) -> String {
         None if unnoticed > 0 => {
             let _ = writeln!(
                 text,
-                "  the ledger considers {} of them unchanged; to mark them, first:\n    customer-import verify {source} --mark",
-                grouped(unnoticed)
+                "  not recorded in the ledger, so an import would not repair them: {}\n  to mark them, first:\n    customer-import verify {source} --mark",
+                rows(unnoticed)
             );
         }
         None => {}

@@ -46,6 +46,11 @@ fn options(help: &str) -> Vec<(&str, Option<&str>)> {
     parts.map(|(name, value)| (name.trim_end_matches("..."), value)).collect()
 }
 
+/// A help without its line breaks, which may stand in the middle of a sentence.
+fn words_of(help: &str) -> String {
+    help.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn the_short_help_of_every_command_fits_a_screen() {
     let world = World::new();
@@ -183,7 +188,11 @@ fn help_is_grouped_and_the_file_stands_first() {
     ];
     let offsets = headings.map(|heading| long.find(heading).unwrap_or_else(|| panic!("{heading}: {long}")));
     assert!(offsets.is_sorted(), "{long}");
-    assert!(long.contains("JUSPAY_ENVIRONMENT]"), "{long}");
+    for variable in
+        ["JUSPAY_ENVIRONMENT", "JUSPAY_MERCHANT_ID", "CUSTOMER_IMPORT_LEDGER", "CUSTOMER_IMPORT_RUN"]
+    {
+        assert!(words_of(&long).contains(&format!("[env: {variable}]")), "{variable}: {long}");
+    }
     let codes = help(&world, "", "--help");
     for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "129, 130, 143 "] {
         assert!(codes.contains(&format!("\n  {code}")), "{code}: {codes}");
@@ -293,10 +302,12 @@ fn the_man_page_has_every_command_and_the_usual_sections() {
         "JUSPAY_ENVIRONMENT",
         "CUSTOMER_IMPORT_LEDGER",
         "NO_PROXY",
+        "PGPASSWORD, PGPASSFILE",
         "TERM",
     ] {
         assert!(environment.contains(&format!("{variable}\n")), "{variable}: {environment}");
     }
+    assert!(page.contains("customer-import prune --before DATE [OPTIONS]\n"), "a required option: {page}");
     for field in ["object_reference_id\nrequired", "options.get_client_auth_token\noptional"] {
         assert!(page.contains(field), "{field}");
     }

@@ -35,6 +35,17 @@ fn lines_of(events: &[Value], message: &str) -> Vec<(u64, String, String)> {
     rows
 }
 
+/// A program that reads the log takes the last event for how the run ended.
+#[test]
+fn the_end_of_the_run_is_its_last_event() {
+    let world = World::new();
+    // What was read differently from how it is written is an event, too: here a last line without a line break.
+    world.file("users.csv", FILE.trim_end());
+    let seen = events(&import(&world, &["--log-format", "json", "-v"]).stderr);
+    assert!(seen.len() > 2 && seen.iter().all(|event| event["run"] == 1), "{seen:?}");
+    assert_eq!(seen.last().unwrap()["message"], "the run has ended", "{seen:?}");
+}
+
 #[test]
 fn one_event_for_each_row_that_is_not_imported() {
     let world = World::new();

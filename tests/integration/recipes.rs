@@ -213,7 +213,7 @@ fn commands(script: &str) -> Vec<String> {
 #[test]
 fn commands_of_the_documentation_are_valid() {
     let world = kitchen();
-    for settings in ["migration.toml", "import.toml"] {
+    for settings in ["migration.toml", "production.toml", "import.toml"] {
         std::fs::copy(world.path("nightly.toml"), world.path(settings)).unwrap();
     }
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");

@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Command};
 
-use crate::world::{World, files};
+use crate::world::{KEY, World, files, rows};
 
 fn sample(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(path)).unwrap()
@@ -28,7 +28,8 @@ fn under_cron(codes: &[u8]) -> (usize, i32) {
     program("sleep", "exit 0");
     let cron = sample("cron/customer-import");
     let lines: Vec<&str> = cron.lines().filter(|line| !line.starts_with('#')).collect();
-    let [line] = lines[..] else { panic!("not one line: {cron}") };
+    // Cron's own search path lacks /usr/local/bin.
+    let ["PATH=/usr/local/bin:/usr/bin:/bin", line] = lines[..] else { panic!("not one line: {cron}") };
     assert!(!line.contains('%'), "cron takes that for a line break");
     let words: Vec<&str> = line.splitn(7, ' ').collect();
     let command = words[6];
@@ -36,7 +37,8 @@ fn under_cron(codes: &[u8]) -> (usize, i32) {
     let path = format!("{folder}:/usr/bin:/bin");
     let status = Command::new("/bin/sh").args(["-c", command]).env("PATH", path).status().unwrap();
     let calls = std::fs::read_to_string(world.path("calls")).unwrap();
-    let expected = "import /srv/exports/users.csv --config /etc/customer-import/nightly.toml --quiet";
+    let expected =
+        "import /srv/exports/users.csv --config /etc/customer-import/nightly.toml --progress never";
     assert!(calls.lines().all(|call| call == expected), "{calls}");
     (calls.lines().count(), status.code().unwrap())
 }
@@ -51,6 +53,27 @@ fn cron_runs_again_what_stopped_by_itself_and_nothing_else() {
     for code in [1, 2, 143] {
         assert_eq!(under_cron(&[code]), (1, 1), "{code}");
     }
+}
+
+/// With `--quiet`, the log that the sample settings ask for stayed empty.
+#[test]
+fn a_run_under_cron_has_its_log_and_mails_nothing() {
+    let world = World::new();
+    let settings = sample("nightly.toml").replace("environment = \"production\"\n", "");
+    let settings = settings.replace("/etc/customer-import/key", world.file("key", KEY).to_str().unwrap());
+    let settings = settings.replace("/var/lib/customer-import/", "").replace("/var/log/customer-import/", "");
+    world.file("nightly.toml", format!("base-url = \"{}\"\n{settings}", world.base_url()));
+    world.file("users.csv", rows(0..3) + "short,9800000004,\n");
+    let cron = sample("cron/customer-import");
+    let command = cron.lines().last().unwrap().splitn(7, ' ').nth(6).unwrap();
+    let command =
+        command.replace("do customer-import", &format!("do {}", env!("CARGO_BIN_EXE_customer-import")));
+    let command = command.replace("/srv/exports/", "").replace("/etc/customer-import/", "");
+    let ran =
+        Command::new("/bin/sh").args(["-c", &command]).current_dir(world.folder.path()).output().unwrap();
+    assert!(ran.status.success() && ran.stdout.is_empty() && ran.stderr.is_empty(), "{ran:?}");
+    let log = std::fs::read_to_string(world.path("import.log")).unwrap();
+    assert!(log.contains("the run begins") && log.contains("the run has ended"), "{log}");
 }
 
 /// The settings of a unit, by their names.
@@ -139,7 +162,7 @@ fn every_command_of_the_samples_is_one() {
     let world = World::new();
     world.rows("users.csv", 1);
     let cron = sample("cron/customer-import");
-    let cron = cron.split_once("do customer-import ").unwrap().1.split_once(';').unwrap().0;
+    let cron = cron.split_once("do customer-import ").unwrap().1.split_once(" >").unwrap().0;
     let mut commands = vec![cron.split(' ').map(str::to_owned).collect::<Vec<_>>()];
     commands.extend(samples("systemd", ".service").iter().map(|name| args_of_unit(name)));
     commands.extend(samples("kubernetes", ".yaml").iter().map(|name| args_of_pod(name)));

@@ -154,3 +154,19 @@ fn what_it_cannot_do_is_refused_on_one_line() {
         }
     }
 }
+
+/// A kind that no page names is a kind that nobody uses.
+#[test]
+fn help_and_documentation_name_every_fault() {
+    let world = World::new();
+    let refused = world.run(&["simulate", "--fault", "none-such=1"]).stderr;
+    let kinds = refused.split_once("known are ").unwrap().1.trim();
+    let page = include_str!("../../docs/simulator.md");
+    let help = world.run(&["simulate", "--help"]).stdout;
+    assert!(kinds.split(", ").count() > 10, "{kinds}");
+    for kind in kinds.split(", ") {
+        assert!(page.contains(&format!("`{kind}`")), "docs/simulator.md: {kind}");
+        let named = help.split(|c: char| c.is_whitespace() || ",.".contains(c)).any(|word| word == kind);
+        assert!(named, "simulate --help: {kind}");
+    }
+}

@@ -637,3 +637,13 @@ fn validate_tells_what_each_option_would_rescue_and_sorts_faults_by_count() {
     let done = world.run(&["validate", "users.csv"]);
     assert!(done.stdout.contains("--phone-region CC would make at most 1 row valid (100 %)"), "{done:?}");
 }
+
+/// Whoever finds a code in an export looks it up there.
+#[test]
+fn the_documentation_explains_every_code() {
+    let page = include_str!("../../docs/outcomes.md");
+    let codes = page.split_once("## Error codes\n").unwrap().1.split_once("\n## ").unwrap().0;
+    for rule in Rule::ALL {
+        assert!(codes.contains(&format!("`{rule}`")), "docs/outcomes.md: {rule}");
+    }
+}

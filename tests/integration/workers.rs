@@ -112,6 +112,28 @@ fn workers_share_a_run_and_each_row_is_sent_once() {
     assert_eq!(world.failed_rows().len(), 101, "the records of the run before are replaced");
 }
 
+/// A worker that settles a part of the rows says how many of the whole run lack a field, or existed with other fields.
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn every_worker_says_what_the_whole_run_has_dropped_and_found() {
+    let world = world(Duration::from_millis(50));
+    for reference in references(0..60) {
+        world.create_elsewhere(&reference);
+    }
+    let text =
+        rows(0..800).replace("email_address\n", "first_name\n").replace("@example.com", " with a blank");
+    let file = world.file("users.csv", text);
+    assert_codes(&finish_all(start_all(&world, &file, 2, &["--drop-invalid-optional"])), 0);
+    for number in 0..2 {
+        let text = std::fs::read_to_string(world.path(&format!("summary.{number}.json"))).unwrap();
+        let summary: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(summary["worker_rows"].as_u64().unwrap() < 800, "both have worked: {summary}");
+        assert_eq!(summary["dropped"][0]["rows"], 800, "{summary}");
+        assert_eq!(summary["existing_differing_rows"], 60, "{summary}");
+        assert_eq!(summary["existing_differing"]["mobile_number"], 60, "{summary}");
+    }
+}
+
 #[test]
 #[ignore = "needs a server of Postgres: .ci/run has one"]
 fn metrics_of_workers_add_up_and_those_of_the_run_are_the_same() {
