@@ -19,7 +19,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, builder::Resettable, error::Erro
 use self::toml::FileSetting;
 use super::{
     args::{self, help},
-    target::base_url as base_url_of,
+    target::{KEY_VARIABLE, base_url as base_url_of},
 };
 use crate::{
     api::{DirectReason, Route},
@@ -249,6 +249,9 @@ fn layer(
                 Error::usage(format!("{name} {wrong}"), format!("correct {name}, or unset it"))
             })?;
             (values, Origin::Environment(name.to_owned()))
+        } else if key == "api-key-file" && environment(KEY_VARIABLE).is_some() {
+            // The environment has the key itself, and wins over a file that is named in the settings.
+            continue;
         } else if let Some(setting) = settings.iter().find(|setting| setting.key == key) {
             let origin = Origin::File { name: file.to_owned(), line: setting.line };
             (setting.values.clone(), origin)
@@ -430,7 +433,7 @@ fn line_of_option(key: &str, arg: &Arg, matches: &ArgMatches, layer: &[LayeredVa
 fn line_of_key(matches: &ArgMatches, environment: &Environment) -> Line {
     let (value, origin) = if matches.get_raw("api_key_file").is_some() {
         ("not shown", "api-key-file")
-    } else if environment("JUSPAY_API_KEY").is_some() {
+    } else if environment(KEY_VARIABLE).is_some() {
         ("set, not shown", "environment JUSPAY_API_KEY")
     } else {
         ("not set", "default")

@@ -248,7 +248,7 @@ fn with_scheme(text: &str) -> Option<String> {
     Some(format!("{scheme}://{text}"))
 }
 
-const KEY_VARIABLE: &str = "JUSPAY_API_KEY";
+pub(super) const KEY_VARIABLE: &str = "JUSPAY_API_KEY";
 
 fn find_key(file: Option<&Path>) -> Result<SecretString, Error> {
     let (text, origin) = match file {

@@ -113,7 +113,13 @@ fn what_is_secret_is_not_shown() {
     let file = world.file("key.txt", KEY).display().to_string();
     let from_file = world.run(&["config", "--api-key-file", &file]);
     assert_eq!(shown(&from_file, "API key"), pair("not shown", "api-key-file"));
-    for done in [with_key, without, from_file] {
+    // The environment wins over the settings, and a flag over both.
+    world.file("f.toml", "api-key-file = \"nowhere\"\n");
+    let from_both = world.run(&["config", "--config", "f.toml"]);
+    assert_eq!(shown(&from_both, "API key"), pair("set, not shown", "environment JUSPAY_API_KEY"));
+    assert_eq!(world.import(&world.rows("users.csv", 2), &["--config", "f.toml"]).code, 0);
+    world.import(&world.path("users.csv"), &["--api-key-file", "nowhere"]).assert_error(2, &["nowhere"]);
+    for done in [with_key, without, from_file, from_both] {
         assert!(!done.stdout.contains(KEY) && !done.stdout.contains("geheim"), "{done:?}");
     }
 }
