@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::{
     super::{error::Error, location::Location},
-    failure::{Failure, is_id_taken, is_passing, is_refusal},
+    failure::{Failure, is_id_taken, is_passing, is_read_only, is_refusal},
     parameters::Statement,
     server::Server,
     statements::{BEAT, BEGIN, BEGIN_READING, COMMIT, END_LEASE, SELECT_COMMITS},
@@ -99,7 +99,11 @@ impl Connection {
     /// This failure as an error of the ledger.
     pub(super) fn error(&self, error: impl Into<Failure>) -> Error {
         let error = match error.into() {
-            Failure::Server(error) if self.worker.is_none() && is_refusal(&error) => Failure::Refused(error),
+            Failure::Server(error)
+                if self.worker.is_none() && (is_refusal(&error) || is_read_only(&error)) =>
+            {
+                Failure::Refused(error)
+            }
             other => other,
         };
         Error::Postgres { ledger: self.location(), error }

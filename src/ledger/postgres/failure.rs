@@ -85,7 +85,7 @@ pub(super) fn is_passing(error: &sqlx::Error) -> bool {
             matches!(class(error), Some("08" | "40" | "53"))
                 || matches!(
                     code(error).as_deref(),
-                    Some("55P03" | "57P01" | "57P02" | "57P03" | "57P05" | "25006" | "25P03")
+                    Some("55P03" | "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "25006" | "25P03")
                 )
         }
         _ => false,
@@ -123,6 +123,21 @@ fn hint_of_trust(error: &sqlx::Error) -> &'static str {
         sqlx::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()),
         _ => None,
     };
+/// Whether only reading is permitted: to this user, in this database, or because another server has become the one that
+/// is written to.
+pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
+    code(error).as_deref() == Some("25006")
+}
+
+/// Whether other transactions have changed the same rows meanwhile, under an isolation level that does not permit it.
+pub(super) fn is_serialization(error: &sqlx::Error) -> bool {
+    code(error).as_deref() == Some("40001")
+}
+
+/// What the user can do if the answer cannot be understood.
+const OTHER_PROGRAM: &str =
+    "check host and port: another program listens there, or the server behind it is away";
+
     match (error, tls) {
         (sqlx::Error::Tls(error), _) if error.to_string() == WITHOUT_TLS => {
             "turn on ssl at the server; sslmode=disable in the URL sends everything unencrypted"
@@ -186,7 +201,15 @@ fn hint_of(error: &sqlx::Error) -> &'static str {
         (_, Some("53100")) => {
             "make room on the server's disk, then run the same command again; what was recorded stands"
         }
-        (_, Some("57014")) => "the server's statement_timeout is too short for this user; raise it",
+        (_, Some("53300")) => {
+            "each worker has two connections: raise max_connections of the server or the limit of the user or database, or wait for others to end"
+        }
+        (_, Some("25006")) => {
+            "turn default_transaction_read_only off for this user and database, or name the server that is written to"
+        }
+        (_, Some("57014")) => {
+            "run the same command again; if nobody cancelled it, raise the server's statement_timeout for this user"
+        }
         _ => AGAIN,
     }
 }

@@ -28,7 +28,7 @@ use super::{
         rate_reserver::{NewRate, ReservedMoments, StoredRate},
     },
     connection::timed_out,
-    failure::{Failure, is_refusal},
+    failure::{Failure, is_refusal, is_serialization},
     server::Server,
     statements::{BEGIN_RATE, SELECT_RATE, STORE_RATE, TAKE_MOMENTS},
 };
@@ -166,7 +166,7 @@ impl RateReserver {
                     return Ok(Some(moments));
                 }
                 Ok(Taken::NotAlive) => return Ok(None),
-                Ok(Taken::Begun) => {}
+                Ok(Taken::Begun | Taken::Overtaken) => {}
                 Err(error) => {
                     self.on_failure(&error);
                     self.check_outage(error)?;
@@ -241,7 +241,13 @@ impl RateReserver {
         let lead = ahead - f64::from(burst.saturating_sub(1)) * own;
         let query = self.query(TAKE_MOMENTS).bind(self.holder.worker()).bind(lead).bind(f64::from(count));
         let sent_at = Instant::now();
-        let row = query.bind(own).bind(AHEAD_MAX).fetch_one(&mut connection).await?;
+        let row = match query.bind(own).bind(AHEAD_MAX).fetch_one(&mut connection).await {
+            Err(error) if is_serialization(&error) => {
+                self.connection = Some(connection);
+                return Ok(Taken::Overtaken);
+            }
+            row => row?,
+        };
         let (end, found, now, is_alive, workers): (Option<f64>, Option<f64>, f64, bool, i64) =
             (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4));
         let taken = match (end, is_alive) {
@@ -293,7 +299,10 @@ impl RateReserver {
         let paused_until = new.paused_until.map_or(0.0, |moment| clock.server(moment));
         let query = self.query(STORE_RATE).bind(self.holder.worker()).bind(version).bind(new.state);
         let query = query.bind(began).bind(self.interval).bind(paused_until);
-        let is_stored = query.execute(&mut connection).await?.rows_affected() > 0;
+        let is_stored = match query.execute(&mut connection).await {
+            Err(error) if is_serialization(&error) => false,
+            done => done?.rows_affected() > 0,
+        };
         self.connection = Some(connection);
         Ok(if is_stored { Stored::Yes } else { Stored::Overtaken })
     }
@@ -346,6 +355,8 @@ enum Taken {
     Moments(ReservedMoments),
     /// The table was empty.
     Begun,
+    /// Another process has reserved moments meanwhile: the database has a stricter isolation level than most.
+    Overtaken,
     NotAlive,
 }
 

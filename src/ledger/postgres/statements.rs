@@ -5,20 +5,21 @@
 
 // Transactions, the server, and the worker
 
-/// Begins a transaction; the quoted schema is inserted. The timeouts end the transaction of a frozen process, because
-/// other processes wait for its locks.
+/// Begins a transaction; the quoted schema is inserted. The isolation level is named, because a database or a user may have
+/// a stricter default, with which a process that has waited for a lock does not see what the other process has written.
+/// The timeouts end the transaction of a frozen process, because other processes wait for its locks. How long a statement
+/// may take is decided by the program, as `pg_dump` does: a timeout of the server is often meant for a web application.
 pub(super) const BEGIN: &str = "
-    begin; set local search_path to {schema}; set local synchronous_commit to on; set local lock_timeout to 10000;
-    set local idle_in_transaction_session_timeout to 8000";
+    begin isolation level read committed; set local search_path to {schema}; set local synchronous_commit to on; set local lock_timeout to 10000;
+    set local idle_in_transaction_session_timeout to 8000; set local statement_timeout to 0";
 
-pub(super) const BEGIN_READING: &str =
-    "begin isolation level repeatable read read only; set local search_path to {schema}";
+pub(super) const BEGIN_READING: &str = "
+    begin isolation level repeatable read read only; set local search_path to {schema}; set local statement_timeout to 0";
 
 pub(super) const COMMIT: &str = "commit";
 
 pub(super) const SELECT_SERVER: &str = "
     select current_setting('server_encoding') as encoding, pg_is_in_recovery() as is_standby,
-           current_setting('transaction_read_only') = 'on' as is_read_only,
            current_setting('server_version_num')::bigint as version";
 
 /// Whether the schema exists, whether it contains a ledger, and whether it contains anything else.

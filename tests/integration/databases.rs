@@ -1,0 +1,100 @@
+//! Databases that are set up in other ways than most: stricter defaults, timeouts, users with few rights; and what is no
+//! database of Postgres at all.
+//!
+//! The disaster is a setting that somebody made for another program, and with which workers end or wait for nothing.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    time::Duration,
+};
+
+use customer_import::simulator::Options;
+
+use crate::{
+    server::Server,
+    world::{Done, World, finish, references, signal, wait_until},
+};
+
+fn slow() -> Options {
+    let latency = Duration::from_millis(20);
+    Options { latency: (latency, latency), ..Options::default() }
+}
+
+/// The same server for another user.
+fn url_for(user: &str, server: &Server) -> String {
+    server.url().replacen("postgres@", &format!("{user}@"), 1)
+}
+
+/// Workers that begin at the same moment wait for each other's locks, and then must see what the others have written.
+#[test]
+#[ignore = "needs the programs of Postgres: .ci/run has them"]
+fn workers_share_a_run_under_any_default_isolation_level() {
+    let server = Server::start();
+    for level in ["repeatable read", "serializable"] {
+        let world = World::with(slow()).on_server(&server.url());
+        let schema = world.schema().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        schema.execute(
+            &runtime,
+            &format!("alter role postgres set default_transaction_isolation to '{level}'"),
+        );
+        let file = world.rows("users.csv", 600);
+        let start = |number: usize| {
+            let summary = format!("--summary-json=summary.{number}.json");
+            world.start_import(&file, &["--concurrency=4", &summary])
+        };
+        let workers: Vec<_> = (0..4).map(start).collect();
+        let ended: Vec<Done> = workers.into_iter().map(finish).collect();
+        assert!(
+            ended.iter().all(|done| done.code == 0 && !done.stderr.contains("WARN")),
+            "{level}: {ended:#?}"
+        );
+        assert_eq!(world.number("select count(*) from run"), 1, "{level}");
+        world.assert_agreement(references(0..600));
+    }
+}
+
+#[test]
+#[ignore = "needs the programs of Postgres: .ci/run has them"]
+fn a_user_who_may_only_read_is_told_so() {
+    let server = Server::start();
+    let world = World::new().on_server(&server.url());
+    let file = world.rows("users.csv", 3);
+    let words = ["read-only transaction", "turn default_transaction_read_only off"];
+    let set =
+        |value| world.execute(&format!("alter role postgres set default_transaction_read_only to {value}"));
+    set("on");
+    world.import(&file, &[]).assert_error_line(2, &words);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let off = "begin read write; alter role postgres reset default_transaction_read_only; commit";
+    world.schema().unwrap().execute(&runtime, off);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    set("on");
+    world.import(&world.rows("more.csv", 6), &[]).assert_error_line(2, &words);
+    assert_eq!(world.export("created").len(), 3, "it can be read");
+    assert_eq!(world.journal().requests(), 3);
+    world.schema().unwrap().execute(&runtime, off);
+}
+
+/// A timeout that is meant for a web application, and an administrator who ends what waits.
+#[test]
+#[ignore = "needs the programs of Postgres: .ci/run has them"]
+fn a_statement_that_waits_is_not_given_up() {
+    let server = Server::start();
+    let world = World::with(slow()).on_server(&server.url());
+    world.execute("alter role postgres set statement_timeout to '200ms'");
+    let file = world.rows("users.csv", 400);
+    let mut run = world.start_import(&file, &["--concurrency=2"]);
+    assert!(wait_until(&mut run, || world.journal().requests() > 20));
+    let lock = world.lock("begin; lock table row in access exclusive mode");
+    let waiting = "select pid from pg_stat_activity
+        where wait_event_type = 'Lock' and clock_timestamp() - query_start > interval '600 milliseconds'";
+    assert!(wait_until(&mut run, || !world.query(waiting).is_empty()));
+    world.query(&format!("select pg_cancel_backend(pid) from ({waiting}) waits"));
+    drop(lock);
+    let done = finish(run);
+    assert_eq!(done.code, 0, "{done:?}");
+    world.assert_agreement(references(0..400));
+}
