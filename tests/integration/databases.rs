@@ -58,6 +58,26 @@ fn workers_share_a_run_under_any_default_isolation_level() {
 
 #[test]
 #[ignore = "needs the programs of Postgres: .ci/run has them"]
+fn an_empty_schema_is_enough_for_a_user_who_may_not_create_one() {
+    let server = Server::start();
+    let world = World::new().on_server(&url_for("importer", &server));
+    let owner = crate::server::Schema::new(&server.url());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let name = world.schema().unwrap().name();
+    owner.execute(&runtime, "create role importer login");
+    let file = world.rows("users.csv", 3);
+    let denied = ["permission denied for database", "create on the database for the first run"];
+    world.import(&file, &[]).assert_error_line(2, &denied);
+    owner.execute(&runtime, &format!("create schema {name}; grant usage on schema {name} to importer"));
+    world.import(&file, &[]).assert_error_line(2, &["permission denied for schema", "usage on the schema"]);
+    owner.execute(&runtime, &format!("grant create on schema {name} to importer"));
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.assert_agreement(references(0..3));
+}
+
+#[test]
+#[ignore = "needs the programs of Postgres: .ci/run has them"]
 fn a_user_who_may_only_read_is_told_so() {
     let server = Server::start();
     let world = World::new().on_server(&server.url());

@@ -33,6 +33,7 @@ pub(super) const SELECT_SCHEMA: &str = "
 pub(super) const LOCK_SCHEMA: &str =
     "select pg_advisory_xact_lock(hashtextextended('customer-import ' || $1, 0))";
 
+/// Also refused if the schema exists, where the user may not create one.
 pub(super) const CREATE_SCHEMA: &str = "create schema if not exists {schema}";
 
 pub(super) const SELECT_MIGRATION: &str = "select max(version) from migration";
