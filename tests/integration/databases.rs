@@ -118,3 +118,23 @@ fn a_statement_that_waits_is_not_given_up() {
     assert_eq!(done.code, 0, "{done:?}");
     world.assert_agreement(references(0..400));
 }
+
+#[test]
+fn a_port_of_another_program_is_recognized() {
+    let greetings: [&[u8]; 3] =
+        [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"\x4a\0\0\0\x0a8.0.36\0"];
+    for greeting in greetings {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().flatten() {
+                let mut request = [0; 64];
+                let _ = client.read(&mut request);
+                let _ = client.write_all(greeting);
+            }
+        });
+        let done = World::new().run(&["status", "--ledger", &format!("postgres://u@127.0.0.1:{port}/d")]);
+        done.assert_error_line(1, &["another program listens there"]);
+        assert!(!done.stderr.contains("sqlx"), "{done:?}");
+    }
+}
