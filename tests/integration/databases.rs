@@ -120,6 +120,13 @@ fn a_statement_that_waits_is_not_given_up() {
 }
 
 #[test]
+fn an_address_in_brackets_is_not_looked_up_as_a_name() {
+    let done = World::new().run(&["status", "--ledger", "postgres://u@[::1]:1/d"]);
+    done.assert_error_line(1, &["postgres://u@[::1]:1/d", "check host and port"]);
+    assert!(!done.stderr.contains("lookup"), "{done:?}");
+}
+
+#[test]
 fn a_port_of_another_program_is_recognized() {
     let greetings: [&[u8]; 3] =
         [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"\x4a\0\0\0\x0a8.0.36\0"];

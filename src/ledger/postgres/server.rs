@@ -6,7 +6,7 @@ use sqlx::{
     ConnectOptions as _,
     postgres::{PgConnectOptions, PgSslMode},
 };
-use url::Url;
+use url::{Host, Url};
 
 use super::{
     super::url::{Password, WrongUrl, without_password},
@@ -69,7 +69,13 @@ impl Server {
         if let Some(problem) = files.find_map(|(name, path)| certificate::problem(name, path)) {
             return Err(WrongUrl::File { shown, problem });
         }
-        let others: Vec<_> = url.query_pairs().into_owned().filter(|(name, _)| name != "schema").collect();
+        let given = url.query_pairs().into_owned().filter(|(name, _)| name != "schema");
+        // The library would look an address in brackets up as a name.
+        let address = match url.host() {
+            Some(Host::Ipv6(address)) => Some(("host".into(), address.to_string())),
+            _ => None,
+        };
+        let others: Vec<_> = address.into_iter().chain(given).collect();
         if others.is_empty() {
             url.set_query(None);
         } else {
@@ -149,6 +155,14 @@ mod tests {
         assert_eq!(mode("postgres://u@db.internal/d"), "VerifyFull");
         assert_eq!(mode("postgres://u@10.0.0.1/d?schema=x"), "VerifyFull");
         assert_eq!(mode("postgres://u@db.internal/d?sslmode=require"), "Require");
+    #[test]
+    fn an_address_in_brackets_is_no_name() {
+        let host = |url: &str| Server::parse(url, Password::Refused).unwrap().options.get_host().to_owned();
+        assert_eq!(host("postgres://u@[::1]:5433/d?schema=x"), "::1");
+        assert_eq!(host("postgres://u@[2001:db8::7]/d?sslmode=require"), "2001:db8::7");
+        assert_eq!(host("postgres://u@[::1]/d?host=db.internal"), "db.internal");
+    }
+
         for local in ["localhost", "127.0.0.1", "[::1]", "%2Frun%2Fpostgresql"] {
             assert_eq!(mode(&format!("postgres://u@{local}/d")), "Prefer", "{local}");
         }
