@@ -145,3 +145,32 @@ fn a_port_of_another_program_is_recognized() {
         assert!(!done.stderr.contains("sqlx"), "{done:?}");
     }
 }
+
+/// A password with a character that means something in a URL, and parameters of other programs.
+#[test]
+fn a_password_that_is_not_where_it_belongs_is_not_shown() {
+    let world = World::new();
+    for (ledger, words) in [
+        ("postgres://u:12/geheim@h/d", "%2F"),
+        ("postgres://u:12?geheim@h/d", "%3F"),
+        ("postgres://u:12#geheim@h/d", "%23"),
+        ("postgres://u@h/d?PASSWORD=geheim", "PASSWORD is no parameter"),
+        ("postgres://u@h/d?sslpassword=geheim", "sslpassword is no parameter"),
+        ("host=h user=u password=geheim dbname=d", "in place of a URL"),
+        ("jdbc:postgresql://h/d?user=u&password=geheim", "jdbc:postgresql://… is no ledger"),
+    ] {
+        let with_flag = world.run(&["status", "--ledger", ledger]);
+        let mut command = world.command(&["status"]);
+        let with_variable =
+            crate::world::done(command.env("CUSTOMER_IMPORT_LEDGER", ledger).output().unwrap());
+        let mut command = world.command(&["config", "import"]);
+        let config = crate::world::done(command.env("CUSTOMER_IMPORT_LEDGER", ledger).output().unwrap());
+        for done in [&with_flag, &with_variable] {
+            done.assert_error_line(2, &[words]);
+        }
+        for done in [&with_flag, &with_variable, &config] {
+            assert!(!format!("{done:?}").contains("geheim"), "{done:?}");
+        }
+    }
+    assert!(crate::world::files(world.folder.path()).is_empty(), "none is taken for a file");
+}
