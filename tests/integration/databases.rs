@@ -119,6 +119,32 @@ fn a_statement_that_waits_is_not_given_up() {
     world.assert_agreement(references(0..400));
 }
 
+/// It has not begun, and could be started again; but whoever starts it may not look before the next morning.
+#[test]
+#[ignore = "needs the programs of Postgres: .ci/run has them"]
+fn a_worker_that_waits_for_others_goes_on_behind_a_restart_of_the_server() {
+    let server = Server::start();
+    let world = World::with(slow()).on_server(&server.url());
+    let file = world.rows("users.csv", 200);
+    let mut first = world.start_import(&file, &["--concurrency=2", "--lease=6s"]);
+    assert!(wait_until(&mut first, || world.journal().requests() > 20));
+    signal(&first, "STOP");
+    let log = world.path("second.log");
+    let mut second = world.start_import(&file, &["--log-file", log.to_str().unwrap()]);
+    let mut logged = |words: &str| {
+        wait_until(&mut second, || fs::read_to_string(&log).is_ok_and(|log| log.contains(words)))
+    };
+    assert!(logged("another process holds the ledger and writes nothing"));
+    server.stop();
+    assert!(logged("the ledger is unreachable; nothing is sent until it is back"));
+    server.begin();
+    let done = finish(second);
+    assert_eq!(done.code, 0, "{done:?}");
+    signal(&first, "CONT");
+    finish(first).assert_error_line(4, &["another process has taken this one's work over"]);
+    world.assert_agreement(references(0..200));
+}
+
 #[test]
 fn an_address_in_brackets_is_not_looked_up_as_a_name() {
     let done = World::new().run(&["status", "--ledger", "postgres://u@[::1]:1/d"]);

@@ -66,7 +66,7 @@ pub(super) struct Done {
 
 /// How long the ledger has been unreachable while one operation is repeated.
 #[derive(Default)]
-struct Outage {
+pub(super) struct Outage {
     began: Option<Instant>,
     pause: Duration,
 }
@@ -344,6 +344,14 @@ impl Connection {
         Ok(())
     }
 
+    /// As above, after an error of the ledger.
+    pub(super) async fn wait_after(&mut self, outage: &mut Outage, error: Error) -> Result<(), Error> {
+        match error {
+            Error::Postgres { error: Failure::Server(error), .. } => self.wait(outage, error).await,
+            other => Err(other),
+        }
+    }
+
     /// Closes the connection with a message to the server.
     pub(super) async fn close(mut self) {
         if let Some(connection) = self.connection.take() {
@@ -384,6 +392,34 @@ impl Connection {
         self.run_text(COMMIT.into()).await?;
         self.committed(began);
         Ok(())
+    }
+
+    /// Commits the transaction that has inserted the row of this worker. Returns false if it was rolled back because the
+    /// connection broke.
+    pub(super) async fn commit_new_worker(
+        &mut self,
+        worker: Worker,
+        outage: &mut Outage,
+    ) -> Result<bool, Error> {
+        // Before the commit, so that the worker leaves even if this future is dropped during the commit.
+        self.worker = Some(worker);
+        let committed = timeout(COMMIT_MAX, self.run_text(COMMIT.into())).await;
+        let mut error = match committed {
+            Ok(Ok(())) => return Ok(true),
+            Ok(Err(error)) => error,
+            Err(_) => self.error(timed_out()),
+        };
+        loop {
+            self.wait_after(outage, error).await?;
+            match timeout(COMMIT_MAX, self.commits()).await.unwrap_or_else(|_| Err(timed_out())) {
+                Ok(Some(_)) => return Ok(true),
+                Ok(None) => {
+                    self.worker = None;
+                    return Ok(false);
+                }
+                Err(new) => error = self.error(new),
+            }
+        }
     }
 
     /// The rows of a statement inside the transaction that [`Connection::run_text`] has begun.
@@ -428,7 +464,7 @@ impl Drop for Connection {
 }
 
 impl Outage {
-    fn over(&self) {
+    pub(super) fn over(&self) {
         if let Some(began) = self.began {
             info!(seconds = began.elapsed().as_secs(), "the ledger is back");
         }

@@ -82,8 +82,8 @@ impl Store {
     pub(crate) async fn hold(server: &Server) -> Result<Store, Error> {
         let mut connection = Connection::open(server).await?;
         schema::migrate(&mut connection).await?;
-        lease::join(&mut connection, None).await?;
         connection.outage_limit = OUTAGE_MAX;
+        lease::join(&mut connection, None).await?;
         Ok(Store::for_queries(connection))
     }
 
@@ -91,6 +91,7 @@ impl Store {
     pub(crate) async fn hold_or_join(server: &Server, run: &NewRun<'_>) -> Result<Held, Error> {
         let mut connection = Connection::open(server).await?;
         schema::migrate(&mut connection).await?;
+        connection.outage_limit = run.outage_limit;
         let joined = lease::join(&mut connection, Some(run)).await?;
         connection.outage_limit = OUTAGE_MAX;
         let mut store = Store::for_queries(connection);
