@@ -118,6 +118,13 @@ impl Connection {
         self.connection.as_mut().ok_or_else(timed_out)
     }
 
+    /// Without a name: behind a pooler, the connection may be one on which another client has used the name.
+    fn query(&self, statement: &Statement) -> Result<Query, sqlx::Error> {
+        let may_declare_dead =
+            self.worker.as_ref().is_none_or(|worker| worker.may_declare_dead(Instant::now()));
+        Ok(sqlx::query_with(statement.sql, statement.arguments(may_declare_dead)?).persistent(false))
+    }
+
     /// Begins a transaction with this SQL text; returns the connection inside the transaction.
     async fn begin(&mut self, text: &str) -> Result<PgConnection, sqlx::Error> {
         let text = self.server.with_schema(text);
@@ -168,7 +175,7 @@ impl Connection {
 
     async fn try_read(&mut self, statement: &Statement) -> Result<Vec<PgRow>, sqlx::Error> {
         let mut connection = self.begin(BEGIN_READING).await?;
-        let rows = query(statement)?.fetch_all(&mut connection).await?;
+        let rows = self.query(statement)?.fetch_all(&mut connection).await?;
         raw(&mut connection, COMMIT.into()).await?;
         self.connection = Some(connection);
         Ok(rows)
@@ -182,7 +189,7 @@ impl Connection {
     ) -> Result<(), Error> {
         let begun = self.begin(BEGIN_READING).await;
         let mut connection = begun.map_err(|error| self.error(error))?;
-        let query = query(statement).map_err(|error| self.error(error))?;
+        let query = self.query(statement).map_err(|error| self.error(error))?;
         {
             let mut rows = query.fetch(&mut connection);
             loop {
@@ -267,19 +274,23 @@ impl Connection {
         let mut connection = self.begin(BEGIN).await?;
         if let Some(worker) = &self.worker {
             let beat = Statement::new(BEAT).bind(worker.id).bind(worker.commits);
-            if query(&beat)?.execute(&mut connection).await?.rows_affected() != 1 {
+            if self.query(&beat)?.execute(&mut connection).await?.rows_affected() != 1 {
                 return Ok(false);
             }
         }
+        // The row was updated, which may have taken long; the statements may be about other workers.
+        if let Some(worker) = &mut self.worker {
+            worker.on_delay(Instant::now());
+        }
         for statement in statements {
-            let changed = query(statement)?.execute(&mut connection).await?.rows_affected();
+            let changed = self.query(statement)?.execute(&mut connection).await?.rows_affected();
             if statement.must_change.is_some_and(|must| must != changed) {
                 return Ok(false);
             }
             done.changed.push(changed);
         }
         if let Some(select) = select {
-            done.rows = query(select)?.fetch_all(&mut connection).await?;
+            done.rows = self.query(select)?.fetch_all(&mut connection).await?;
         }
         #[cfg(feature = "crash-points")]
         super::super::crash_point::point();
@@ -303,7 +314,7 @@ impl Connection {
         let Some(id) = self.worker.as_ref().map(|worker| worker.id) else { return Ok(None) };
         let mut connection = self.begin(BEGIN).await?;
         let statement = Statement::new(SELECT_COMMITS).bind(id);
-        let rows = query(&statement)?.fetch_all(&mut connection).await?;
+        let rows = self.query(&statement)?.fetch_all(&mut connection).await?;
         raw(&mut connection, COMMIT.into()).await?;
         self.connection = Some(connection);
         Ok(rows.first().and_then(|row| row.get::<bool, _>(1).then(|| row.get(0))))
@@ -329,6 +340,9 @@ impl Connection {
         self.connection = None;
         if !is_passing(&error) || self.outage_limit.is_zero() {
             return Err(self.error(error));
+        }
+        if let Some(worker) = &mut self.worker {
+            worker.on_delay(Instant::now());
         }
         let now = Instant::now();
         let began = *outage.began.get_or_insert_with(|| {
@@ -426,7 +440,7 @@ impl Connection {
     pub(super) async fn run(&mut self, statement: &Statement) -> Result<Vec<PgRow>, Error> {
         let run = async {
             let mut connection = self.connection.take().ok_or_else(timed_out)?;
-            let rows = query(statement)?.fetch_all(&mut connection).await?;
+            let rows = self.query(statement)?.fetch_all(&mut connection).await?;
             self.connection = Some(connection);
             Ok(rows)
         };
@@ -448,7 +462,8 @@ impl Drop for Connection {
             raw(&mut connection, server.with_schema(BEGIN)).await?;
             let reason = "it ended in the middle of its work";
             let end = Statement::new(END_LEASE).bind(worker.id).bind(REQUESTS_MAX_MS).text(reason);
-            query(&end)?.execute(&mut connection).await?;
+            let end = sqlx::query_with(end.sql, end.arguments(true)?).persistent(false);
+            end.execute(&mut connection).await?;
             raw(&mut connection, COMMIT.into()).await
         };
         // On a thread of its own, because the runtime of this one may be about to end.
@@ -472,11 +487,6 @@ impl Outage {
 }
 
 type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
-
-/// Without a name: behind a pooler, the connection may be one on which another client has used the name.
-fn query(statement: &Statement) -> Result<Query, sqlx::Error> {
-    Ok(sqlx::query_with(statement.sql, statement.arguments()?).persistent(false))
-}
 
 async fn raw(connection: &mut PgConnection, text: String) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await.map(drop)

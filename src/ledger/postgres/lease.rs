@@ -234,5 +234,5 @@ async fn insert_worker(
     let join = join.bind(wanted.is_some_and(|run| run.join_key.is_some())).bind(joined.map(|run| run.0));
     let (beat_at, rows) = (Instant::now(), connection.run(&join).await?);
     let id = rows.first().map_or(0, |row| row.get(0));
-    Ok(Worker { id, commits: 0, beat_at, lease })
+    Ok(Worker { id, commits: 0, beat_at, lease, spares_until: None })
 }

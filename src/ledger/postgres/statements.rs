@@ -344,7 +344,7 @@ pub(super) const TAKE_CURSOR: &str = "
     update run set cursor_holder = $2
     where id = $1 and state = 'running' and stopping is null
     and (cursor_holder = $2
-        or (cursor_holder is null or exists (
+        or (cursor_holder is null or $3::boolean and exists (
             select 1 from worker holder where holder.id = cursor_holder
             and holder.beat_at < clock_timestamp() - holder.lease_ms * interval '0.5 milliseconds'
             and pg_postmaster_start_time() < clock_timestamp() - holder.lease_ms * interval '0.5 milliseconds'))
@@ -362,7 +362,7 @@ pub(super) const STOP_WAITING: &str = "
 pub(super) const SELECT_CURSOR: &str = "
     select cursor_rows, cursor_start, cursor_hash, next_row, is_at_end,
            coalesce(cursor_holder, 0) = $2, state = 'running' and stopping is null,
-           (cursor_holder is null or exists (
+           (cursor_holder is null or $3::boolean and exists (
                select 1 from worker holder where holder.id = cursor_holder
                and holder.beat_at < clock_timestamp() - holder.lease_ms * interval '0.5 milliseconds'
                and pg_postmaster_start_time() < clock_timestamp() - holder.lease_ms * interval '0.5 milliseconds'))
@@ -385,7 +385,7 @@ pub(super) const ORPHAN_CLAIMS: &str = "
     with dead as (
         update worker set state = 'dead' where id in (
             select id from worker
-            where run = $1 and id <> $2 and state = 'alive'
+            where run = $1 and id <> $2 and state = 'alive' and $4::boolean
             and beat_at < clock_timestamp() - lease_ms * interval '1 millisecond'
             and pg_postmaster_start_time() < clock_timestamp() - lease_ms * interval '1 millisecond'
             for update skip locked)
