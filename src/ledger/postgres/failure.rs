@@ -129,11 +129,6 @@ pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
     code(error).as_deref() == Some("25006")
 }
 
-/// Whether other transactions have changed the same rows meanwhile, under an isolation level that does not permit it.
-pub(super) fn is_serialization(error: &sqlx::Error) -> bool {
-    code(error).as_deref() == Some("40001")
-}
-
 /// What the user can do if the answer cannot be understood.
 const OTHER_PROGRAM: &str =
     "check host and port: another program listens there, or the server behind it is away";

@@ -297,6 +297,10 @@ pub(super) const TAKE_MOMENTS: &str = "
            extract(epoch from clock_timestamp())::float8,
            (select $1::bigint is null or count(*) filter (where id = $1) > 0 from alive), (select count(*) from alive)";
 
+/// Begins the transaction of a statement about the rate, which names its schema and whose times are read as texts.
+pub(super) const BEGIN_RATE_TRANSACTION: &str =
+    "begin isolation level read committed; set local extra_float_digits to 3";
+
 /// What was given away before the table became empty is over in a second.
 pub(super) const BEGIN_RATE: &str = "
     insert into {schema}.rate (id, given_until, interval_seconds)
