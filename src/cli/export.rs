@@ -45,12 +45,18 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
             note_only_references(&exported);
             return Ok::<_, Error>(());
         };
-        let mut aside = None;
+        let (mut aside, mut is_begun) = (None, false);
         let open = || {
             aside = if args.force { None } else { set_aside(output)? };
-            create_private(output)
+            let file = create_private(output)?;
+            is_begun = true;
+            Ok(file)
         };
-        let exported = export(&mut reader, which, format, run, open).await?;
+        let exported = export(&mut reader, which, format, run, open).await;
+        if exported.is_err() && is_begun {
+            undo(output, aside.as_deref());
+        }
+        let exported = exported?;
         let mut note = format!("wrote {} to {}", rows(exported.rows), output.display());
         if let Some(aside) = aside {
             if have_same_content(output, &aside).unwrap_or(false) {
@@ -94,6 +100,18 @@ fn set_aside(path: &Path) -> Result<Option<PathBuf>, Error> {
         Error::usage(text, "name another file, or give --force to replace it")
     })?;
     Ok(Some(free))
+}
+
+/// Removes an incomplete file, which looks like a complete one, and brings back the one that was there. What is no file, such
+/// as a pipe, stays.
+fn undo(path: &Path, aside: Option<&Path>) {
+    if std::fs::symlink_metadata(path).is_ok_and(|data| data.is_file()) {
+        // The error that is reported is the one of the export.
+        drop(match aside {
+            Some(aside) => std::fs::rename(aside, path),
+            None => std::fs::remove_file(path),
+        });
+    }
 }
 
 fn have_same_content(one: &Path, other: &Path) -> io::Result<bool> {
