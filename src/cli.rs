@@ -208,9 +208,13 @@ fn ledger_location(given: Option<&Path>, simulator: bool) -> Result<Location, Er
     let name = path.as_os_str().as_encoded_bytes();
     // Spellings of other programs; as a name, it would be that of a new file in this folder.
     let scheme = [&b"sqlite:"[..], b"postgres:", b"postgresql:"].into_iter().find(|of| name.starts_with(of));
-    if scheme.is_some_and(|scheme| !name[scheme.len()..].starts_with(b"//")) {
+    let is_without_slashes = scheme.is_some_and(|scheme| !name[scheme.len()..].starts_with(b"//"));
+    if is_without_slashes || path.to_str().is_some_and(ledger::is_connection_string) {
         return Err(Error::usage(
-            "--ledger has a scheme without //",
+            match is_without_slashes {
+                true => "--ledger has a scheme without //",
+                false => "--ledger has keywords and values in place of a URL",
+            },
             "name a file with --ledger FILE, or a server with --ledger postgres://USER@HOST/DATABASE",
         ));
     }
@@ -228,7 +232,7 @@ fn ledger_location(given: Option<&Path>, simulator: bool) -> Result<Location, Er
     if let Some(scheme) = scheme.filter(|scheme| !is_server(scheme)) {
         return Err(Error::usage(
             format!("--ledger {scheme}://… is no ledger: a ledger is a file on this machine, or in Postgres"),
-            "name a file with --ledger FILE, and copy that file away after the run",
+            "name a file with --ledger FILE, and copy it away after the run, or a server with --ledger postgres://USER@HOST/DATABASE",
         ));
     }
     // Variables of the environment are not seen by others, as a command line is.

@@ -78,7 +78,7 @@ pub use self::{
         SettingOrigin, SourceColumns, Tally, Target, WorkerShare,
     },
     shared_run::Remaining,
-    url::{Password, WrongUrl, without_password},
+    url::{Password, WrongUrl, is_connection_string, without_password},
 };
 pub(crate) use self::{
     claim::{IdSource, Operation, ReferenceRepeat, RowError, UpdateResult},

@@ -3,6 +3,10 @@
 //! No message contains a password, and a URL that other users can read must not have one. `postgres/server.rs` parses the
 //! rest of the URL; a build without that backend still recognizes one.
 
+/// The parameters that the URL may have, apart from the password.
+pub(super) const PARAMETERS: [&str; 9] =
+    ["schema", "host", "port", "user", "dbname", "sslmode", "sslrootcert", "sslcert", "sslkey"];
+
 /// Whether the URL of a ledger may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Password {
@@ -64,23 +68,46 @@ pub(super) fn is_postgres(text: &str) -> bool {
     scheme.is_some_and(|scheme| matches!(scheme.as_str(), "postgres" | "postgresql"))
 }
 
-/// The text without the password, if the text is a Postgres URL with one; for messages.
+/// Whether it is a list of keywords and values, as other programs write where a database is: `host=db dbname=imports`. It may
+/// contain a password.
+pub fn is_connection_string(text: &str) -> bool {
+    let first = text.trim_start().split_once('=').map(|(keyword, _)| keyword.trim_end());
+    let is_keyword =
+        |word| matches!(word, "host" | "hostaddr" | "port" | "dbname" | "user" | "password" | "service");
+    first.is_some_and(is_keyword)
+}
+
+/// Whether the URL may be one whose password contains a character that ends the part with the password: the rest of the
+/// password would be taken for something else, and shown.
+pub(super) fn is_cut_in_password(url: &url::Url) -> bool {
+    url.fragment().is_some()
+        || url.path().contains('@')
+        || url.query_pairs().any(|(name, _)| name.contains('@'))
+}
+
+/// The text without the password, if the text is a Postgres URL with one; for messages. Of what is no ledger, such as the
+/// URL of another database, at most the scheme is shown. A parameter that is not known may be
+/// a password, too.
 pub fn without_password(text: &str) -> String {
     let hidden = || {
-        let mut url = url::Url::parse(text).ok()?;
+        let mut url = url::Url::parse(text).ok().filter(|url| !is_cut_in_password(url))?;
         if url.password().is_some() {
             url.set_password(None).ok()?;
         }
-        if url.query_pairs().any(|(name, _)| name == "password") {
-            let kept: Vec<(String, String)> =
-                url.query_pairs().into_owned().filter(|(name, _)| name != "password").collect();
+        let (kept, hidden): (Vec<(String, String)>, Vec<_>) =
+            url.query_pairs().into_owned().partition(|(name, _)| PARAMETERS.contains(&name.as_str()));
+        if kept.is_empty() {
+            url.set_query(None);
+        } else if !hidden.is_empty() {
             url.query_pairs_mut().clear().extend_pairs(kept);
         }
         Some(url.to_string())
     };
-    match is_postgres(text) {
-        true => hidden().unwrap_or_else(|| "postgres://(not a URL)".into()),
-        false => text.to_owned(),
+    match text.split_once("://") {
+        _ if is_postgres(text) => hidden().unwrap_or_else(|| "postgres://(not a URL)".into()),
+        Some((scheme, _)) => format!("{scheme}://…"),
+        None if is_connection_string(text) => "(not a URL)".into(),
+        None => text.to_owned(),
     }
 }
 
@@ -95,7 +122,16 @@ mod tests {
             ("postgres://u:secret@h/d?schema=x", "postgres://u@h/d?schema=x"),
             ("POSTGRESQL://u:secret@h/d", "postgresql://u@h/d"),
             ("postgres://u@h/d?password=secret&schema=x", "postgres://u@h/d?schema=x"),
+            ("postgres://u@h/d?pass%77ord=secret", "postgres://u@h/d"),
+            ("postgres://u@h/d?PASSWORD=secret&schema=x", "postgres://u@h/d?schema=x"),
+            ("postgres://u@h/d?schema=%C3%BC", "postgres://u@h/d?schema=%C3%BC"),
+            ("mysql://u:secret@h/d", "mysql://…"),
+            ("jdbc:postgresql://h/d?user=u&password=secret", "jdbc:postgresql://…"),
+            ("host=h password=secret", "(not a URL)"),
             ("postgres://u:secret@[h/d", "postgres://(not a URL)"),
+            ("postgres://u:12/secret@h/d", "postgres://(not a URL)"),
+            ("postgres://u:12?secret@h/d", "postgres://(not a URL)"),
+            ("postgres://u:12#secret@h/d", "postgres://(not a URL)"),
         ] {
             assert_eq!(without_password(given), shown);
         }

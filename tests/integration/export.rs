@@ -562,3 +562,23 @@ fn a_corrected_row_whose_number_lost_its_zeros_is_not_another_customer() {
         assert_eq!(world.failed_text().lines().count(), 1, "{}", world.failed_text());
     }
 }
+
+/// A script that ignores the exit code would take it for all there is.
+#[test]
+fn an_export_that_breaks_off_leaves_no_file_and_brings_back_the_one_that_was_there() {
+    let world = World::new();
+    assert_eq!(world.import(&world.rows("users.csv", 4000), &[]).code, 0);
+    world.execute("update row set outcome = 'of a later version' where line = 4001");
+    let breaks_off = || {
+        let done = world.run(&["export", "all", "--output", "all.csv"]);
+        assert_ne!(done.code, 0, "{done:?}");
+    };
+    breaks_off();
+    assert!(!world.path("all.csv").exists());
+    world.file("all.csv", "what was there\n");
+    breaks_off();
+    assert_eq!(std::fs::read_to_string(world.path("all.csv")).unwrap(), "what was there\n");
+    world.execute("update row set outcome = 'created' where line = 4001");
+    assert_eq!(world.run(&["export", "all", "--output", "all.csv"]).code, 0);
+    assert_eq!(std::fs::read_to_string(world.path("all.csv")).unwrap().lines().count(), 4001);
+}

@@ -125,6 +125,8 @@ mod pace;
 mod plan;
 
 #[cfg(feature = "postgres")]
+mod databases;
+#[cfg(feature = "postgres")]
 mod encryption;
 #[cfg(feature = "postgres")]
 mod pooler;

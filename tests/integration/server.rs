@@ -262,10 +262,12 @@ impl Server {
     pub(crate) fn signal(&self, name: &str) {
         let first = std::fs::read_to_string(Path::new(&self.data()).join("postmaster.pid")).unwrap();
         let first = first.lines().next().unwrap();
+        let send =
+            |process: &str| Command::new("kill").arg(format!("-{name}")).arg(process).output().unwrap();
+        assert!(send(first).status.success());
         let others = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
-        let processes = others.split_whitespace().chain([first]);
-        let kill = Command::new("kill").arg(format!("-{name}")).args(processes).status();
-        assert!(kill.unwrap().success());
+        // One of them may end meanwhile.
+        others.split_whitespace().for_each(|process| drop(send(process)));
     }
 
     /// From its next beginning on it only repeats another server, which there is not.

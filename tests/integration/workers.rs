@@ -591,6 +591,35 @@ fn the_rate_is_kept_when_the_server_crashes() {
     world.assert_agreement(references(0..800));
 }
 
+/// No worker could update its row, so each looks dead to whoever comes back first.
+#[test]
+#[ignore = "needs the programs of Postgres: .ci/run has them"]
+fn no_worker_is_taken_over_because_the_server_was_away() {
+    let server = Server::start();
+    let latency = Duration::from_millis(20);
+    let options = Options { latency: (latency, latency), ..Options::default() };
+    let world = World::with(options).on_server(&server.url());
+    let file = world.rows("users.csv", 1500);
+    let log = |number: usize| format!("--log-file={}", world.path(&format!("{number}.log")).display());
+    let mut workers = Vec::new();
+    for number in 0..3 {
+        workers.push(start(&world, &file, number, &["--lease=3s", &log(number)]));
+        assert!(wait_until(&mut workers[number], || claiming(&world) > number));
+    }
+    server.signal("STOP");
+    for (number, worker) in workers.iter_mut().enumerate() {
+        let is_cut_off = || {
+            let log = std::fs::read_to_string(world.path(&format!("{number}.log")));
+            log.is_ok_and(|log| log.contains("the ledger is unreachable"))
+        };
+        assert!(wait_until(worker, is_cut_off));
+    }
+    server.signal("CONT");
+    assert_codes(&finish_all(workers), 0);
+    world.assert_agreement(references(0..1500));
+    assert_closed(&world, 1500);
+}
+
 /// A comparison asks the API at the rate of the run, not at one of its own.
 #[test]
 #[ignore = "needs a server of Postgres: .ci/run has one"]

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::{
     super::{error::Error, location::Location},
-    failure::{Failure, is_id_taken, is_passing, is_refusal},
+    failure::{Failure, is_id_taken, is_passing, is_read_only, is_refusal},
     parameters::Statement,
     server::Server,
     statements::{BEAT, BEGIN, BEGIN_READING, COMMIT, END_LEASE, SELECT_COMMITS},
@@ -66,7 +66,7 @@ pub(super) struct Done {
 
 /// How long the ledger has been unreachable while one operation is repeated.
 #[derive(Default)]
-struct Outage {
+pub(super) struct Outage {
     began: Option<Instant>,
     pause: Duration,
 }
@@ -99,7 +99,11 @@ impl Connection {
     /// This failure as an error of the ledger.
     pub(super) fn error(&self, error: impl Into<Failure>) -> Error {
         let error = match error.into() {
-            Failure::Server(error) if self.worker.is_none() && is_refusal(&error) => Failure::Refused(error),
+            Failure::Server(error)
+                if self.worker.is_none() && (is_refusal(&error) || is_read_only(&error)) =>
+            {
+                Failure::Refused(error)
+            }
             other => other,
         };
         Error::Postgres { ledger: self.location(), error }
@@ -112,6 +116,13 @@ impl Connection {
         }
         // Set just now, if it was not.
         self.connection.as_mut().ok_or_else(timed_out)
+    }
+
+    /// Without a name: behind a pooler, the connection may be one on which another client has used the name.
+    fn query(&self, statement: &Statement) -> Result<Query, sqlx::Error> {
+        let may_declare_dead =
+            self.worker.as_ref().is_none_or(|worker| worker.may_declare_dead(Instant::now()));
+        Ok(sqlx::query_with(statement.sql, statement.arguments(may_declare_dead)?).persistent(false))
     }
 
     /// Begins a transaction with this SQL text; returns the connection inside the transaction.
@@ -164,7 +175,7 @@ impl Connection {
 
     async fn try_read(&mut self, statement: &Statement) -> Result<Vec<PgRow>, sqlx::Error> {
         let mut connection = self.begin(BEGIN_READING).await?;
-        let rows = query(statement)?.fetch_all(&mut connection).await?;
+        let rows = self.query(statement)?.fetch_all(&mut connection).await?;
         raw(&mut connection, COMMIT.into()).await?;
         self.connection = Some(connection);
         Ok(rows)
@@ -178,7 +189,7 @@ impl Connection {
     ) -> Result<(), Error> {
         let begun = self.begin(BEGIN_READING).await;
         let mut connection = begun.map_err(|error| self.error(error))?;
-        let query = query(statement).map_err(|error| self.error(error))?;
+        let query = self.query(statement).map_err(|error| self.error(error))?;
         {
             let mut rows = query.fetch(&mut connection);
             loop {
@@ -263,19 +274,23 @@ impl Connection {
         let mut connection = self.begin(BEGIN).await?;
         if let Some(worker) = &self.worker {
             let beat = Statement::new(BEAT).bind(worker.id).bind(worker.commits);
-            if query(&beat)?.execute(&mut connection).await?.rows_affected() != 1 {
+            if self.query(&beat)?.execute(&mut connection).await?.rows_affected() != 1 {
                 return Ok(false);
             }
         }
+        // The row was updated, which may have taken long; the statements may be about other workers.
+        if let Some(worker) = &mut self.worker {
+            worker.on_delay(Instant::now());
+        }
         for statement in statements {
-            let changed = query(statement)?.execute(&mut connection).await?.rows_affected();
+            let changed = self.query(statement)?.execute(&mut connection).await?.rows_affected();
             if statement.must_change.is_some_and(|must| must != changed) {
                 return Ok(false);
             }
             done.changed.push(changed);
         }
         if let Some(select) = select {
-            done.rows = query(select)?.fetch_all(&mut connection).await?;
+            done.rows = self.query(select)?.fetch_all(&mut connection).await?;
         }
         #[cfg(feature = "crash-points")]
         super::super::crash_point::point();
@@ -299,7 +314,7 @@ impl Connection {
         let Some(id) = self.worker.as_ref().map(|worker| worker.id) else { return Ok(None) };
         let mut connection = self.begin(BEGIN).await?;
         let statement = Statement::new(SELECT_COMMITS).bind(id);
-        let rows = query(&statement)?.fetch_all(&mut connection).await?;
+        let rows = self.query(&statement)?.fetch_all(&mut connection).await?;
         raw(&mut connection, COMMIT.into()).await?;
         self.connection = Some(connection);
         Ok(rows.first().and_then(|row| row.get::<bool, _>(1).then(|| row.get(0))))
@@ -326,6 +341,9 @@ impl Connection {
         if !is_passing(&error) || self.outage_limit.is_zero() {
             return Err(self.error(error));
         }
+        if let Some(worker) = &mut self.worker {
+            worker.on_delay(Instant::now());
+        }
         let now = Instant::now();
         let began = *outage.began.get_or_insert_with(|| {
             warn!(%error, "the ledger is unreachable; nothing is sent until it is back");
@@ -338,6 +356,14 @@ impl Connection {
         outage.pause = (2 * outage.pause).clamp(PAUSES[0], PAUSES[1]);
         sleep(outage.pause).await;
         Ok(())
+    }
+
+    /// As above, after an error of the ledger.
+    pub(super) async fn wait_after(&mut self, outage: &mut Outage, error: Error) -> Result<(), Error> {
+        match error {
+            Error::Postgres { error: Failure::Server(error), .. } => self.wait(outage, error).await,
+            other => Err(other),
+        }
     }
 
     /// Closes the connection with a message to the server.
@@ -382,11 +408,39 @@ impl Connection {
         Ok(())
     }
 
+    /// Commits the transaction that has inserted the row of this worker. Returns false if it was rolled back because the
+    /// connection broke.
+    pub(super) async fn commit_new_worker(
+        &mut self,
+        worker: Worker,
+        outage: &mut Outage,
+    ) -> Result<bool, Error> {
+        // Before the commit, so that the worker leaves even if this future is dropped during the commit.
+        self.worker = Some(worker);
+        let committed = timeout(COMMIT_MAX, self.run_text(COMMIT.into())).await;
+        let mut error = match committed {
+            Ok(Ok(())) => return Ok(true),
+            Ok(Err(error)) => error,
+            Err(_) => self.error(timed_out()),
+        };
+        loop {
+            self.wait_after(outage, error).await?;
+            match timeout(COMMIT_MAX, self.commits()).await.unwrap_or_else(|_| Err(timed_out())) {
+                Ok(Some(_)) => return Ok(true),
+                Ok(None) => {
+                    self.worker = None;
+                    return Ok(false);
+                }
+                Err(new) => error = self.error(new),
+            }
+        }
+    }
+
     /// The rows of a statement inside the transaction that [`Connection::run_text`] has begun.
     pub(super) async fn run(&mut self, statement: &Statement) -> Result<Vec<PgRow>, Error> {
         let run = async {
             let mut connection = self.connection.take().ok_or_else(timed_out)?;
-            let rows = query(statement)?.fetch_all(&mut connection).await?;
+            let rows = self.query(statement)?.fetch_all(&mut connection).await?;
             self.connection = Some(connection);
             Ok(rows)
         };
@@ -408,7 +462,8 @@ impl Drop for Connection {
             raw(&mut connection, server.with_schema(BEGIN)).await?;
             let reason = "it ended in the middle of its work";
             let end = Statement::new(END_LEASE).bind(worker.id).bind(REQUESTS_MAX_MS).text(reason);
-            query(&end)?.execute(&mut connection).await?;
+            let end = sqlx::query_with(end.sql, end.arguments(true)?).persistent(false);
+            end.execute(&mut connection).await?;
             raw(&mut connection, COMMIT.into()).await
         };
         // On a thread of its own, because the runtime of this one may be about to end.
@@ -424,7 +479,7 @@ impl Drop for Connection {
 }
 
 impl Outage {
-    fn over(&self) {
+    pub(super) fn over(&self) {
         if let Some(began) = self.began {
             info!(seconds = began.elapsed().as_secs(), "the ledger is back");
         }
@@ -432,11 +487,6 @@ impl Outage {
 }
 
 type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
-
-/// Without a name: behind a pooler, the connection may be one on which another client has used the name.
-fn query(statement: &Statement) -> Result<Query, sqlx::Error> {
-    Ok(sqlx::query_with(statement.sql, statement.arguments()?).persistent(false))
-}
 
 async fn raw(connection: &mut PgConnection, text: String) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await.map(drop)

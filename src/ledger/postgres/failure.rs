@@ -85,7 +85,7 @@ pub(super) fn is_passing(error: &sqlx::Error) -> bool {
             matches!(class(error), Some("08" | "40" | "53"))
                 || matches!(
                     code(error).as_deref(),
-                    Some("55P03" | "57P01" | "57P02" | "57P03" | "57P05" | "25006" | "25P03")
+                    Some("55P03" | "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "25006" | "25P03")
                 )
         }
         _ => false,
@@ -99,8 +99,15 @@ const WITHOUT_TLS: &str = "server does not support TLS";
 fn is_about_trust(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Tls(_) => true,
-        sqlx::Error::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
-        _ => false,
+        _ => of_tls(error).is_some_and(|error| !matches!(error, rustls::Error::InvalidMessage(_))),
+    }
+}
+
+/// The error of the library for TLS.
+fn of_tls(error: &sqlx::Error) -> Option<&rustls::Error> {
+    match error {
+        sqlx::Error::Io(error) => error.get_ref()?.downcast_ref(),
+        _ => None,
     }
 }
 
@@ -116,14 +123,20 @@ pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
     is_about_trust(error) || matches!(class(error), Some("28" | "3D" | "42"))
 }
 
+/// Whether only reading is permitted: to this user, in this database, or because another server has become the one that
+/// is written to.
+pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
+    code(error).as_deref() == Some("25006")
+}
+
+/// What the user can do if the answer cannot be understood.
+const OTHER_PROGRAM: &str =
+    "check host and port: another program listens there, or the server behind it is away";
+
 /// What the user can do if TLS cannot be established.
 fn hint_of_trust(error: &sqlx::Error) -> &'static str {
     use rustls::{CertificateError, Error};
-    let tls = match error {
-        sqlx::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()),
-        _ => None,
-    };
-    match (error, tls) {
+    match (error, of_tls(error)) {
         (sqlx::Error::Tls(error), _) if error.to_string() == WITHOUT_TLS => {
             "turn on ssl at the server; sslmode=disable in the URL sends everything unencrypted"
         }
@@ -169,6 +182,8 @@ fn hint_of(error: &sqlx::Error) -> &'static str {
         (sqlx::Error::Io(error), _) if error.kind() == std::io::ErrorKind::NotFound => {
             "check the folder of the socket, and the files that PGSSLROOTCERT, PGSSLCERT and PGSSLKEY name"
         }
+        (sqlx::Error::Protocol(_), _) => OTHER_PROGRAM,
+        _ if of_tls(error).is_some() => OTHER_PROGRAM,
         (sqlx::Error::Io(_), _) => "check host and port, that the server runs, and the way to it",
         (sqlx::Error::Database(error), _) if error.message().ends_with("no encryption") => {
             "the server wants TLS: name another sslmode than disable in the URL"
@@ -186,7 +201,15 @@ fn hint_of(error: &sqlx::Error) -> &'static str {
         (_, Some("53100")) => {
             "make room on the server's disk, then run the same command again; what was recorded stands"
         }
-        (_, Some("57014")) => "the server's statement_timeout is too short for this user; raise it",
+        (_, Some("53300")) => {
+            "each worker has two connections: raise max_connections of the server or the limit of the user or database, or wait for others to end"
+        }
+        (_, Some("25006")) => {
+            "turn default_transaction_read_only off for this user and database, or name the server that is written to"
+        }
+        (_, Some("57014")) => {
+            "run the same command again; if nobody cancelled it, raise the server's statement_timeout for this user"
+        }
         _ => AGAIN,
     }
 }
@@ -197,6 +220,10 @@ fn words(error: &sqlx::Error) -> String {
         sqlx::Error::Database(error) => error.message().to_owned(),
         sqlx::Error::Io(error) => format!("no connection ({error})"),
         sqlx::Error::Tls(error) => format!("no connection ({error})"),
+        // Behind it, the library names a place in its own code.
+        sqlx::Error::Protocol(text) => {
+            format!("the answer is not one of Postgres ({})", text.split(" (sqlx").next().unwrap_or_default())
+        }
         other => other.to_string(),
     }
 }

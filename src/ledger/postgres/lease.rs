@@ -7,7 +7,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use sqlx::{Row as _, postgres::PgRow};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
         error::Error,
         model::{NewRun, RunId, RunState},
     },
-    connection::Connection,
+    connection::{COMMIT_MAX, Connection, Outage, timed_out},
     failure::Failure,
     parameters::Statement,
     statements::{
@@ -93,65 +93,108 @@ impl Alive {
     }
 }
 
+/// What a process that waits for other workers has found.
+struct Waiting {
+    began: Instant,
+    is_logged: bool,
+    /// The workers that were seen first, with their commits.
+    first: Option<HashMap<i64, i64>>,
+}
+
 /// Begins to work on the ledger. With `run`, the process joins the current run if there is one that can be shared.
 /// Otherwise the process works alone: no other process can work on the ledger until this one leaves, or does not update
-/// its row within its lease.
+/// its row within its lease. A disconnect does not end the attempt.
 ///
 /// # Errors
-/// If other processes work on the ledger.
+/// If other processes work on the ledger, or it is unreachable for too long.
 pub(super) async fn join(connection: &mut Connection, run: Option<&NewRun<'_>>) -> Result<Joined, Error> {
-    let (began, mut is_logged) = (Instant::now(), false);
-    let mut first: Option<HashMap<i64, i64>> = None;
+    let mut waiting = Waiting { began: Instant::now(), is_logged: false, first: None };
+    let mut outage = Outage::default();
     loop {
-        connection.run_text(BEGIN.into()).await?;
-        connection.run(&Statement::new(LOCK_TARGET)).await?;
-        if let Some(completed) = completed(connection, run).await? {
-            connection.run_text(COMMIT.into()).await?;
-            return Ok(completed);
-        }
-        let alive = connection.run(&Statement::new(SELECT_ALIVE)).await?;
-        let (expired, living): (Vec<_>, Vec<_>) =
-            alive.iter().map(Alive::read).partition(|worker| worker.is_expired);
-        let Some(newest) = living.first() else {
-            if !declare_dead(connection, &expired).await? {
-                connection.run_text(COMMIT.into()).await?;
-                continue;
-            }
-            // What earlier runs found out holds for their options, such as --polite.
-            connection.run(&Statement::new(FORGET_RATE)).await?;
-            insert_worker(connection, run, None).await?;
-            return Ok(Joined::Alone);
-        };
-        // A worker that has died may have read other content of the same file.
-        let lives = |worker: &&Alive| first.as_ref().is_some_and(|first| worker.has_written_since(first));
-        let shared = run.and_then(|run| living.iter().filter(lives).find_map(|worker| worker.joinable(run)));
-        if let Some(shared) = shared {
-            let age = connection.run(&Statement::new(SELECT_RUN_AGE).bind(shared.0)).await?;
-            let age = age.first().map_or(0, |row| row.get::<i64, _>(0));
-            insert_worker(connection, run, Some(shared)).await?;
-            return Ok(Joined::Run(shared, Duration::from_millis(age.max(0).unsigned_abs())));
-        }
-        connection.run_text(COMMIT.into()).await?;
-        let is_about_to_begin =
-            run.is_some_and(|run| run.join_key.is_some()) && living.iter().any(Alive::is_about_to_begin);
-        match &first {
-            _ if is_about_to_begin => first = None,
-            None => first = Some(living.iter().map(|worker| (worker.id, worker.commits)).collect()),
-            Some(_) => {
-                let mut others = living.iter().filter(|worker| !worker.is_about_to_leave());
-                if let Some(other) = others.find(lives) {
-                    return Err(connection.error(Failure::InUse(other.run)));
+        let tried = timeout(COMMIT_MAX, try_join(connection, run, &mut waiting)).await;
+        match tried.unwrap_or_else(|_| Err(connection.error(timed_out()))) {
+            Ok(Some((joined, worker))) => {
+                let has_joined = match worker {
+                    Some(worker) => connection.commit_new_worker(worker, &mut outage).await?,
+                    None => true,
+                };
+                if has_joined {
+                    outage.over();
+                    return Ok(joined);
                 }
             }
+            Ok(None) => {
+                std::mem::take(&mut outage).over();
+                sleep(POLL_INTERVAL).await;
+            }
+            Err(error) => connection.wait_after(&mut outage, error).await?,
         }
-        if !is_logged && began.elapsed() > LOG_AFTER {
-            is_logged = true;
+    }
+}
+
+/// One attempt, in one transaction. The transaction is still open if this process is to begin as the returned worker,
+/// whose row is inserted then. None if the process has to wait for others.
+async fn try_join(
+    connection: &mut Connection,
+    run: Option<&NewRun<'_>>,
+    waiting: &mut Waiting,
+) -> Result<Option<(Joined, Option<Worker>)>, Error> {
+    connection.run_text(BEGIN.into()).await?;
+    connection.run(&Statement::new(LOCK_TARGET)).await?;
+    if let Some(completed) = completed(connection, run).await? {
+        connection.run_text(COMMIT.into()).await?;
+        return Ok(Some((completed, None)));
+    }
+    let alive = connection.run(&Statement::new(SELECT_ALIVE)).await?;
+    let (expired, living): (Vec<_>, Vec<_>) =
+        alive.iter().map(Alive::read).partition(|worker| worker.is_expired);
+    let Some(newest) = living.first() else {
+        if !declare_dead(connection, &expired).await? {
+            connection.run_text(COMMIT.into()).await?;
+            return Ok(None);
+        }
+        // What earlier runs found out holds for their options, such as --polite.
+        connection.run(&Statement::new(FORGET_RATE)).await?;
+        let worker = insert_worker(connection, run, None).await?;
+        return Ok(Some((Joined::Alone, Some(worker))));
+    };
+    // A worker that has died may have read other content of the same file.
+    let first = waiting.first.as_ref();
+    let lives = |worker: &&Alive| first.is_some_and(|first| worker.has_written_since(first));
+    let shared = run.and_then(|run| living.iter().filter(lives).find_map(|worker| worker.joinable(run)));
+    if let Some(shared) = shared {
+        let age = connection.run(&Statement::new(SELECT_RUN_AGE).bind(shared.0)).await?;
+        let age = age.first().map_or(0, |row| row.get::<i64, _>(0));
+        let worker = insert_worker(connection, run, Some(shared)).await?;
+        let age = Duration::from_millis(age.max(0).unsigned_abs());
+        return Ok(Some((Joined::Run(shared, age), Some(worker))));
+    }
+    connection.run_text(COMMIT.into()).await?;
+    let is_about_to_begin =
+        run.is_some_and(|run| run.join_key.is_some()) && living.iter().any(Alive::is_about_to_begin);
+    let mut others = living.iter().filter(|worker| !worker.is_about_to_leave());
+    match first {
+        _ if is_about_to_begin => waiting.first = None,
+        None => waiting.first = Some(living.iter().map(|worker| (worker.id, worker.commits)).collect()),
+        Some(_) => {
+            if let Some(other) = others.find(lives) {
+                return Err(connection.error(Failure::InUse(other.run)));
+            }
+        }
+    }
+    waiting.warn_once(newest);
+    Ok(None)
+}
+
+impl Waiting {
+    fn warn_once(&mut self, newest: &Alive) {
+        if !self.is_logged && self.began.elapsed() > LOG_AFTER {
+            self.is_logged = true;
             warn!(
                 lease_seconds = newest.lease.as_secs(),
                 "another process holds the ledger and writes nothing; waiting for the end of its lease"
             );
         }
-        sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -178,12 +221,12 @@ async fn declare_dead(connection: &mut Connection, expired: &[Alive]) -> Result<
     Ok(true)
 }
 
-/// Inserts the row of this worker, and ends the transaction.
+/// Inserts the row of this worker.
 async fn insert_worker(
     connection: &mut Connection,
     wanted: Option<&NewRun<'_>>,
     joined: Option<RunId>,
-) -> Result<(), Error> {
+) -> Result<Worker, Error> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let lease = wanted.map_or(LEASE, |run| run.lease);
     let milliseconds = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
@@ -191,7 +234,5 @@ async fn insert_worker(
     let join = join.bind(wanted.is_some_and(|run| run.join_key.is_some())).bind(joined.map(|run| run.0));
     let (beat_at, rows) = (Instant::now(), connection.run(&join).await?);
     let id = rows.first().map_or(0, |row| row.get(0));
-    // Before the commit, so that the worker leaves even if this future is dropped during the commit.
-    connection.worker = Some(Worker { id, commits: 0, beat_at, lease });
-    connection.run_text(COMMIT.into()).await
+    Ok(Worker { id, commits: 0, beat_at, lease, spares_until: None })
 }

@@ -22,11 +22,19 @@ pub(super) struct Statement {
     /// The number of rows that the statement must change; any other number means that another process has taken the
     /// ledger over.
     pub(super) must_change: Option<u64>,
+    /// Whether the last parameter says if other workers may count as dead; it is set when the statement is executed.
+    is_about_others: bool,
 }
 
 impl Statement {
     pub(super) fn new(sql: &'static str) -> Statement {
-        Statement { sql, arguments: PgArguments::default(), error: None, must_change: None }
+        Statement {
+            sql,
+            arguments: PgArguments::default(),
+            error: None,
+            must_change: None,
+            is_about_others: false,
+        }
     }
 
     /// Adds a parameter.
@@ -62,12 +70,21 @@ impl Statement {
         Statement { must_change: Some(rows), ..self }
     }
 
+    /// Adds, as the last parameter, whether other workers may count as dead when the statement is executed.
+    pub(super) fn about_others(self) -> Statement {
+        Statement { is_about_others: true, ..self }
+    }
+
     /// The parameters for one execution.
-    pub(super) fn arguments(&self) -> Result<PgArguments, sqlx::Error> {
-        match &self.error {
-            None => Ok(self.arguments.clone()),
-            Some(error) => Err(sqlx::Error::Encode(error.to_string().into())),
+    pub(super) fn arguments(&self, may_declare_dead: bool) -> Result<PgArguments, sqlx::Error> {
+        if let Some(error) = &self.error {
+            return Err(sqlx::Error::Encode(error.to_string().into()));
         }
+        let mut arguments = self.arguments.clone();
+        if self.is_about_others {
+            arguments.add(may_declare_dead).map_err(sqlx::Error::Encode)?;
+        }
+        Ok(arguments)
     }
 }
 

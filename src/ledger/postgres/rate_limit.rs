@@ -13,11 +13,7 @@
 
 use std::time::Duration;
 
-use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Postgres, Row as _,
-    postgres::{PgArguments, PgConnection},
-    query::Query,
-};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _, postgres::PgConnection};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -30,7 +26,7 @@ use super::{
     connection::timed_out,
     failure::{Failure, is_refusal},
     server::Server,
-    statements::{BEGIN_RATE, SELECT_RATE, STORE_RATE, TAKE_MOMENTS},
+    statements::{BEGIN_RATE, BEGIN_RATE_TRANSACTION, SELECT_RATE, STORE_RATE, TAKE_MOMENTS},
 };
 
 /// Moments are reserved at least this far ahead, in seconds: the reply takes some time.
@@ -239,9 +235,11 @@ impl RateReserver {
         let own = interval.as_secs_f64();
         let ahead = self.ahead();
         let lead = ahead - f64::from(burst.saturating_sub(1)) * own;
-        let query = self.query(TAKE_MOMENTS).bind(self.holder.worker()).bind(lead).bind(f64::from(count));
+        let values = [self.worker(), number(lead), number(f64::from(count)), number(own), number(AHEAD_MAX)];
+        let message = self.transaction(TAKE_MOMENTS, &values);
         let sent_at = Instant::now();
-        let row = query.bind(own).bind(AHEAD_MAX).fetch_one(&mut connection).await?;
+        let row = sqlx::raw_sql(message).fetch_all(&mut connection).await?.pop();
+        let row = row.ok_or(sqlx::Error::RowNotFound)?;
         let (end, found, now, is_alive, workers): (Option<f64>, Option<f64>, f64, bool, i64) =
             (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4));
         let taken = match (end, is_alive) {
@@ -272,9 +270,9 @@ impl RateReserver {
         change: &mut impl FnMut(&StoredRate) -> NewRate,
     ) -> Result<Stored, sqlx::Error> {
         let mut connection = self.connect().await?;
-        let query = self.query(SELECT_RATE).bind(self.holder.worker());
+        let message = self.transaction(SELECT_RATE, &[self.worker()]);
         let sent_at = Instant::now();
-        let Some(row) = query.fetch_optional(&mut connection).await? else {
+        let Some(row) = sqlx::raw_sql(message).fetch_all(&mut connection).await?.pop() else {
             self.begin(&mut connection).await?;
             self.connection = Some(connection);
             return Ok(Stored::Overtaken);
@@ -291,9 +289,18 @@ impl RateReserver {
         let new = change(&StoredRate { state, moment, seconds: now - began, reserved_until });
         self.interval = new.interval.as_secs_f64();
         let paused_until = new.paused_until.map_or(0.0, |moment| clock.server(moment));
-        let query = self.query(STORE_RATE).bind(self.holder.worker()).bind(version).bind(new.state);
-        let query = query.bind(began).bind(self.interval).bind(paused_until);
-        let is_stored = query.execute(&mut connection).await?.rows_affected() > 0;
+        let message = self.transaction(
+            STORE_RATE,
+            &[
+                self.worker(),
+                version.to_string(),
+                text(&new.state),
+                number(began),
+                number(self.interval),
+                number(paused_until),
+            ],
+        );
+        let is_stored = sqlx::raw_sql(message).execute(&mut connection).await?.rows_affected() > 0;
         self.connection = Some(connection);
         Ok(if is_stored { Stored::Yes } else { Stored::Overtaken })
     }
@@ -310,12 +317,23 @@ impl RateReserver {
     }
 
     async fn begin(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        self.query(BEGIN_RATE).bind(self.interval).execute(connection).await?;
-        Ok(())
+        let message = self.transaction(BEGIN_RATE, &[number(self.interval)]);
+        sqlx::raw_sql(message).execute(connection).await.map(drop)
     }
 
-    fn query(&self, sql: &str) -> Query<'static, Postgres, PgArguments> {
-        sqlx::query(AssertSqlSafe(self.server.with_schema(sql))).persistent(false)
+    /// The statement with its values as one message of a whole transaction. A pooler may give the connection to another
+    /// client between two messages outside a transaction, and a statement without a name is then another client's.
+    fn transaction(&self, sql: &str, values: &[String]) -> AssertSqlSafe<String> {
+        let statement = values
+            .iter()
+            .enumerate()
+            .fold(sql.to_owned(), |statement, (at, value)| statement.replace(&format!("${}", at + 1), value));
+        AssertSqlSafe(self.server.with_schema(&format!("{BEGIN_RATE_TRANSACTION}; {statement}; commit")))
+    }
+
+    /// The id of the worker as a value of a statement.
+    fn worker(&self) -> String {
+        self.holder.worker().map_or_else(|| "null::bigint".into(), |id| format!("{id}::bigint"))
     }
 
     /// How much ahead of the server's clock a moment must be at least, so that it has not passed when its answer arrives, in
@@ -335,6 +353,17 @@ impl RateReserver {
         let best = best.filter(|clock| clock.agrees(sent_at, took, server_seconds));
         *self.clock.insert(best.unwrap_or(new))
     }
+}
+
+/// The number as a value of a statement.
+fn number(value: f64) -> String {
+    format!("'{value:?}'::float8")
+}
+
+/// The text as a value of a statement, in a form that means the same under all settings of the server.
+fn text(value: &str) -> String {
+    let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("convert_from(decode('{hex}', 'hex'), 'UTF8')")
 }
 
 /// The moving average of the times that exchanges take. One that had to wait for something changes little.

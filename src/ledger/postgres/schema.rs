@@ -73,10 +73,11 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), Error> {
             let rows = connection.run(&Statement::new(SELECT_MIGRATION)).await?;
             rows.first().and_then(|row| row.get(0)).unwrap_or(0)
         }
-        SchemaContent::Nothing | SchemaContent::OtherObjects => {
+        SchemaContent::Missing => {
             connection.run_text(CREATE_SCHEMA.into()).await?;
             0
         }
+        SchemaContent::Nothing | SchemaContent::OtherObjects => 0,
     };
     if (1..newest).contains(&version) {
         check_unused(connection).await?;
@@ -123,12 +124,14 @@ async fn find(connection: &mut Connection) -> Result<Found, Error> {
             Ok(Found::Ledger(rows.first().and_then(|row| row.get(0))))
         }
         SchemaContent::OtherObjects => Err(connection.error(Failure::OtherTables(schema))),
-        SchemaContent::Nothing => Ok(Found::Nothing),
+        SchemaContent::Nothing | SchemaContent::Missing => Ok(Found::Nothing),
     }
 }
 
 /// What a schema contains.
 enum SchemaContent {
+    /// There is no such schema.
+    Missing,
     Nothing,
     Ledger,
     OtherObjects,
@@ -139,6 +142,7 @@ fn content(rows: &[PgRow]) -> SchemaContent {
     match rows.first() {
         Some(row) if row.get("is_ledger") => SchemaContent::Ledger,
         Some(row) if row.get("is_used") => SchemaContent::OtherObjects,
-        _ => SchemaContent::Nothing,
+        Some(row) if row.get("exists") => SchemaContent::Nothing,
+        _ => SchemaContent::Missing,
     }
 }

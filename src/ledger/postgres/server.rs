@@ -6,10 +6,10 @@ use sqlx::{
     ConnectOptions as _,
     postgres::{PgConnectOptions, PgSslMode},
 };
-use url::Url;
+use url::{Host, Url};
 
 use super::{
-    super::url::{Password, WrongUrl, without_password},
+    super::url::{PARAMETERS, Password, WrongUrl, is_cut_in_password, without_password},
     certificate,
 };
 
@@ -18,9 +18,6 @@ const SCHEMA: &str = "customer_import";
 
 /// Maximum length of a name in bytes; Postgres would truncate a longer one.
 const NAME_BYTES_MAX: usize = 63;
-
-/// The parameters that the URL may have.
-const PARAMETERS: [&str; 7] = ["schema", "host", "port", "user", "password", "dbname", "sslmode"];
 
 /// The parameters that name files; the last two require each other.
 const FILES: [&str; 3] = ["sslrootcert", "sslcert", "sslkey"];
@@ -43,11 +40,16 @@ impl Server {
         let shown = without_password(text);
         let wrong = |problem: String| WrongUrl::Malformed { shown: shown.clone(), problem };
         let mut url = Url::parse(text).map_err(|error| wrong(error.to_string()))?;
+        if is_cut_in_password(&url) {
+            return Err(wrong(
+                "/ ? # and @ in a user, a password or a name are written as %2F %3F %23 %40".into(),
+            ));
+        }
         let has_password = url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password");
         if has_password && password == Password::Refused {
             return Err(WrongUrl::Password { shown });
         }
-        let is_known = |name: &str| PARAMETERS.contains(&name) || FILES.contains(&name);
+        let is_known = |name: &str| PARAMETERS.contains(&name) || name == "password";
         let unknown = url.query_pairs().find(|(name, _)| !is_known(name)).map(|(name, _)| name.into_owned());
         if let Some(unknown) = unknown {
             return Err(wrong(format!("{unknown} is no parameter of it")));
@@ -57,8 +59,8 @@ impl Server {
             pairs.last().map(|(_, value)| value.into_owned())
         };
         let (schema, mode) = (value("schema").unwrap_or_else(|| SCHEMA.into()), value("sslmode"));
-        if schema.is_empty() || schema.len() > NAME_BYTES_MAX || schema.contains('\0') {
-            return Err(wrong("the schema has no name that Postgres can keep".into()));
+        if !is_name_of_schema(&schema) {
+            return Err(wrong(format!("no schema can be called {schema:?}")));
         }
         let files = FILES.map(|name| value(name).map(|path| (name, path)));
         if files[1].is_some() != files[2].is_some() {
@@ -69,7 +71,13 @@ impl Server {
         if let Some(problem) = files.find_map(|(name, path)| certificate::problem(name, path)) {
             return Err(WrongUrl::File { shown, problem });
         }
-        let others: Vec<_> = url.query_pairs().into_owned().filter(|(name, _)| name != "schema").collect();
+        let given = url.query_pairs().into_owned().filter(|(name, _)| name != "schema");
+        // The library would look an address in brackets up as a name.
+        let address = match url.host() {
+            Some(Host::Ipv6(address)) => Some(("host".into(), address.to_string())),
+            _ => None,
+        };
+        let others: Vec<_> = address.into_iter().chain(given).collect();
         if others.is_empty() {
             url.set_query(None);
         } else {
@@ -106,6 +114,13 @@ impl Server {
     }
 }
 
+/// Whether a schema can have the name. Names that begin with `pg_` are the server's own, and `$user` is not a name in the
+/// search path.
+fn is_name_of_schema(name: &str) -> bool {
+    let is_reserved = name.starts_with("pg_") || name == "$user";
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains('\0') && !is_reserved
+}
+
 /// Whether the traffic stays on this machine.
 fn is_this_machine(options: &PgConnectOptions) -> bool {
     let host = options.get_host();
@@ -139,6 +154,14 @@ impl fmt::Debug for Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_in_brackets_is_no_name() {
+        let host = |url: &str| Server::parse(url, Password::Refused).unwrap().options.get_host().to_owned();
+        assert_eq!(host("postgres://u@[::1]:5433/d?schema=x"), "::1");
+        assert_eq!(host("postgres://u@[2001:db8::7]/d?sslmode=require"), "2001:db8::7");
+        assert_eq!(host("postgres://u@[::1]/d?host=db.internal"), "db.internal");
+    }
 
     fn mode(url: &str) -> String {
         format!("{:?}", Server::parse(url, Password::Refused).unwrap().options.get_ssl_mode())
@@ -175,6 +198,9 @@ mod tests {
         for (url, word) in [
             ("postgres://u@h/d?shema=x", "shema"),
             ("postgres://u@h/d?schema=", "schema"),
+            ("postgres://u@h/d?schema=pg_temp", "schema"),
+            ("postgres://u@h/d?schema=%24user", "schema"),
+            ("postgres://u:12/3@h/d", "%2F"),
             ("postgres://u@h:x/d", "port"),
             ("postgres://u@h/d?sslmode=perhaps", "perhaps"),
         ] {

@@ -5,20 +5,21 @@
 
 // Transactions, the server, and the worker
 
-/// Begins a transaction; the quoted schema is inserted. The timeouts end the transaction of a frozen process, because
-/// other processes wait for its locks.
+/// Begins a transaction; the quoted schema is inserted. The isolation level is named, because a database or a user may have
+/// a stricter default, with which a process that has waited for a lock does not see what the other process has written.
+/// The timeouts end the transaction of a frozen process, because other processes wait for its locks. How long a statement
+/// may take is decided by the program, as `pg_dump` does: a timeout of the server is often meant for a web application.
 pub(super) const BEGIN: &str = "
-    begin; set local search_path to {schema}; set local synchronous_commit to on; set local lock_timeout to 10000;
-    set local idle_in_transaction_session_timeout to 8000";
+    begin isolation level read committed; set local search_path to {schema}; set local synchronous_commit to on; set local lock_timeout to 10000;
+    set local idle_in_transaction_session_timeout to 8000; set local statement_timeout to 0";
 
-pub(super) const BEGIN_READING: &str =
-    "begin isolation level repeatable read read only; set local search_path to {schema}";
+pub(super) const BEGIN_READING: &str = "
+    begin isolation level repeatable read read only; set local search_path to {schema}; set local statement_timeout to 0";
 
 pub(super) const COMMIT: &str = "commit";
 
 pub(super) const SELECT_SERVER: &str = "
     select current_setting('server_encoding') as encoding, pg_is_in_recovery() as is_standby,
-           current_setting('transaction_read_only') = 'on' as is_read_only,
            current_setting('server_version_num')::bigint as version";
 
 /// Whether the schema exists, whether it contains a ledger, and whether it contains anything else.
@@ -32,6 +33,7 @@ pub(super) const SELECT_SCHEMA: &str = "
 pub(super) const LOCK_SCHEMA: &str =
     "select pg_advisory_xact_lock(hashtextextended('customer-import ' || $1, 0))";
 
+/// Also refused if the schema exists, where the user may not create one.
 pub(super) const CREATE_SCHEMA: &str = "create schema if not exists {schema}";
 
 pub(super) const SELECT_MIGRATION: &str = "select max(version) from migration";
@@ -295,6 +297,10 @@ pub(super) const TAKE_MOMENTS: &str = "
            extract(epoch from clock_timestamp())::float8,
            (select $1::bigint is null or count(*) filter (where id = $1) > 0 from alive), (select count(*) from alive)";
 
+/// Begins the transaction of a statement about the rate, which names its schema and whose times are read as texts.
+pub(super) const BEGIN_RATE_TRANSACTION: &str =
+    "begin isolation level read committed; set local extra_float_digits to 3";
+
 /// What was given away before the table became empty is over in a second.
 pub(super) const BEGIN_RATE: &str = "
     insert into {schema}.rate (id, given_until, interval_seconds)
@@ -342,7 +348,7 @@ pub(super) const TAKE_CURSOR: &str = "
     update run set cursor_holder = $2
     where id = $1 and state = 'running' and stopping is null
     and (cursor_holder = $2
-        or (cursor_holder is null or exists (
+        or (cursor_holder is null or $3::boolean and exists (
             select 1 from worker holder where holder.id = cursor_holder
             and holder.beat_at < clock_timestamp() - holder.lease_ms * interval '0.5 milliseconds'
             and pg_postmaster_start_time() < clock_timestamp() - holder.lease_ms * interval '0.5 milliseconds'))
@@ -360,7 +366,7 @@ pub(super) const STOP_WAITING: &str = "
 pub(super) const SELECT_CURSOR: &str = "
     select cursor_rows, cursor_start, cursor_hash, next_row, is_at_end,
            coalesce(cursor_holder, 0) = $2, state = 'running' and stopping is null,
-           (cursor_holder is null or exists (
+           (cursor_holder is null or $3::boolean and exists (
                select 1 from worker holder where holder.id = cursor_holder
                and holder.beat_at < clock_timestamp() - holder.lease_ms * interval '0.5 milliseconds'
                and pg_postmaster_start_time() < clock_timestamp() - holder.lease_ms * interval '0.5 milliseconds'))
@@ -383,7 +389,7 @@ pub(super) const ORPHAN_CLAIMS: &str = "
     with dead as (
         update worker set state = 'dead' where id in (
             select id from worker
-            where run = $1 and id <> $2 and state = 'alive'
+            where run = $1 and id <> $2 and state = 'alive' and $4::boolean
             and beat_at < clock_timestamp() - lease_ms * interval '1 millisecond'
             and pg_postmaster_start_time() < clock_timestamp() - lease_ms * interval '1 millisecond'
             for update skip locked)

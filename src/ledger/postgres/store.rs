@@ -82,8 +82,8 @@ impl Store {
     pub(crate) async fn hold(server: &Server) -> Result<Store, Error> {
         let mut connection = Connection::open(server).await?;
         schema::migrate(&mut connection).await?;
-        lease::join(&mut connection, None).await?;
         connection.outage_limit = OUTAGE_MAX;
+        lease::join(&mut connection, None).await?;
         Ok(Store::for_queries(connection))
     }
 
@@ -91,6 +91,7 @@ impl Store {
     pub(crate) async fn hold_or_join(server: &Server, run: &NewRun<'_>) -> Result<Held, Error> {
         let mut connection = Connection::open(server).await?;
         schema::migrate(&mut connection).await?;
+        connection.outage_limit = run.outage_limit;
         let joined = lease::join(&mut connection, Some(run)).await?;
         connection.outage_limit = OUTAGE_MAX;
         let mut store = Store::for_queries(connection);
@@ -562,13 +563,13 @@ impl Store {
     /// dies.
     pub(crate) async fn take_cursor(&mut self, run: RunId, now: i64) -> Result<Option<Cursor>, Error> {
         let me = self.worker_id();
-        let select = Statement::new(SELECT_CURSOR).bind(run.0).bind(me);
+        let select = Statement::new(SELECT_CURSOR).bind(run.0).bind(me).about_others();
         let mut orphans = None;
         loop {
             let of_run = |sql| Statement::new(sql).bind(run.0).bind(me);
             let mut statements: Vec<Statement> = orphans.take().into_iter().collect();
             statements.push(Statement::new(WAIT_FOR_CURSOR).bind(me));
-            statements.extend([of_run(TAKE_CURSOR), of_run(STOP_WAITING)]);
+            statements.extend([of_run(TAKE_CURSOR).about_others(), of_run(STOP_WAITING)]);
             let done = self.connection.commit_and_read(&statements, Some(&select), COMMIT_MAX).await?;
             let Some(row) = done.rows.first() else { return Ok(None) };
             match read_cursor_access(row) {
@@ -595,7 +596,7 @@ impl Store {
     }
 
     pub(crate) async fn cursor_start(&mut self, run: RunId) -> Result<u64, Error> {
-        let select = Statement::new(SELECT_CURSOR).bind(run.0).bind(self.worker_id());
+        let select = Statement::new(SELECT_CURSOR).bind(run.0).bind(self.worker_id()).about_others();
         Ok(read_cursor(&self.connection.read_one_by_index(&select).await?).start)
     }
 
@@ -721,7 +722,7 @@ fn count_run(run: RunId, worker: i64, counts: &RunCounts, earlier: &RunCounts) -
 }
 
 fn orphan_claims(run: RunId, worker: i64, now: i64) -> Statement {
-    Statement::new(ORPHAN_CLAIMS).bind(run.0).bind(worker).bind(now)
+    Statement::new(ORPHAN_CLAIMS).bind(run.0).bind(worker).bind(now).about_others()
 }
 
 /// The outcomes of rows.

@@ -25,6 +25,8 @@ pub(super) struct Worker {
     pub(super) beat_at: Instant,
     /// How long the worker counts as alive after an update of its row.
     pub(super) lease: Duration,
+    /// Until when no other worker counts as dead, and the number of commits when a delay last moved this time.
+    pub(super) spares_until: Option<(Instant, i64)>,
 }
 
 impl Worker {
@@ -33,8 +35,49 @@ impl Worker {
         self.beat_at + SENDING_MAX.min(self.lease / 2)
     }
 
+    /// Whether another worker that has not updated its row may count as dead.
+    pub(super) fn may_declare_dead(&self, now: Instant) -> bool {
+        self.spares_until.is_none_or(|(until, _)| until <= now)
+    }
+
+    /// Notes that a commit has not arrived yet. If that lasts, the server is probably away for all workers, and each of them
+    /// needs some time to come back. However often it happens, there is as much time in which workers count as dead.
+    pub(super) fn on_delay(&mut self, now: Instant) {
+        let goes_on = |(until, commits)| commits == self.commits || until + self.lease <= now;
+        if now - self.beat_at > self.lease / 2 && self.spares_until.is_none_or(goes_on) {
+            self.spares_until = Some((now + self.lease, self.commits));
+        }
+    }
+
     /// Whether the row has to be updated, as during a long read.
     pub(super) fn is_beat_due(&self) -> bool {
         self.beat_at.elapsed() >= self.lease / 5
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_worker_is_dead_soon_after_an_outage_and_some_time_later_each_may_be() {
+        let began = Instant::now();
+        let at = |seconds: u64| began + Duration::from_secs(seconds);
+        let lease = Duration::from_secs(20);
+        let mut worker = Worker { id: 1, commits: 7, beat_at: began, lease, spares_until: None };
+        let commit = |worker: &mut Worker, at: Instant| {
+            worker.commits += 1;
+            worker.beat_at = at;
+        };
+        worker.on_delay(at(9));
+        assert!(worker.may_declare_dead(at(9)), "a short one");
+        (11..=70).for_each(|second| worker.on_delay(at(second)));
+        commit(&mut worker, at(70));
+        assert!(!worker.may_declare_dead(at(89)) && worker.may_declare_dead(at(90)), "one lease later");
+        worker.on_delay(at(85));
+        worker.on_delay(at(109));
+        assert!(worker.may_declare_dead(at(109)), "many delays do not keep the dead alive");
+        worker.on_delay(at(110));
+        assert!(!worker.may_declare_dead(at(110)));
     }
 }
