@@ -185,7 +185,7 @@ pub(super) struct Job<'a> {
     /// Which column feeds which field; empty for a retry.
     pub(super) mapping: &'a Mapping,
     pub(super) existing: ExistingPolicy,
-    /// The expected minimum number of data rows; none for a retry, whose rows come from the ledger.
+    /// The expected minimum number of data rows.
     pub(super) expected_rows: Option<u64>,
     pub(super) options: Options,
 }
@@ -227,7 +227,7 @@ pub(super) async fn run_job(
     let stop_reason = stop.as_ref().map(|message| message.text.as_str());
     let is_completed = result.reason.state() == RunState::Completed;
     let expected = job.expected_rows.filter(|_| is_completed);
-    let shortage = expected.and_then(|expected| shortage(name, result.totals.tally.rows(), expected));
+    let shortage = expected.and_then(|expected| shortage_of(job, result.totals.tally.rows(), expected));
     let code = match code_of_end(&result.reason, &result.totals.tally) {
         code::OK if shortage.is_some() => code::ROWS_LEFT,
         code => code,
@@ -383,6 +383,18 @@ impl RunNames<'_> {
 /// How many rows the source should have; none for a failed export, which has as many as there were faults.
 pub(super) fn expected_rows(read: &args::Read, source: &Source) -> Option<u64> {
     Some(read.expect_rows).filter(|_| !source.is_export())
+}
+
+/// The final message about a run with fewer rows than expected.
+fn shortage_of(job: &Job<'_>, rows: u64, expected: u64) -> Option<FinalMessage> {
+    if job.new_run.command != Command::Retry {
+        return shortage(job.new_run.source, rows, expected);
+    }
+    (rows < expected).then(|| {
+        let rows = report::rows(rows);
+        let text = format!("the ledger has {rows} to retry, and at least {expected} are expected");
+        FinalMessage::new(text, "see status for what is left, or change --expect-rows")
+    })
 }
 
 /// The final message about a source with fewer rows than expected. A source without rows is only a warning

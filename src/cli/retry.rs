@@ -67,7 +67,8 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuar
             adjustments: source.adjustments(),
             tried: None,
             mapping: &Mapping::default(),
-            expected_rows: None,
+            // A settings file serves all commands, and names the rows of the file.
+            expected_rows: is_flag(settings, "expect-rows").then_some(args.input.read.expect_rows),
             existing: ExistingPolicy::Keep,
             options: Options {
                 limits: args.sending.limits(),
@@ -126,13 +127,14 @@ fn what(wanted: &RetryFilter) -> &'static str {
 
 /// How the rows are read. One settings file serves all commands, so settings in it that a retry cannot use are
 /// ignored; a flag that a retry cannot use is an error.
+fn is_flag(settings: &[Setting], option: &str) -> bool {
+    settings.iter().any(|setting| setting.name == option && setting.origin == SettingOrigin::Flag)
+}
+
 fn replay_options(args: &args::RetryInput, settings: &[Setting]) -> Result<ReplayOptions, Error> {
-    let is_flag = |option: &str| {
-        settings.iter().any(|setting| setting.name == option && setting.origin == SettingOrigin::Flag)
-    };
     let mut overrides = read_options(&args.read, args.validation)?;
     for (option, pairs) in [("map", &mut overrides.map), ("set", &mut overrides.rules.constants)] {
-        if !is_flag(option) {
+        if !is_flag(settings, option) {
             pairs.retain(|(field, _)| *field != Field::Reference);
         }
         if pairs.iter().any(|(field, _)| *field == Field::Reference) {
@@ -142,5 +144,5 @@ fn replay_options(args: &args::RetryInput, settings: &[Setting]) -> Result<Repla
             ));
         }
     }
-    Ok(ReplayOptions { overrides, map_known_columns_only: !is_flag("map"), limit: args.read.limit })
+    Ok(ReplayOptions { overrides, map_known_columns_only: !is_flag(settings, "map"), limit: args.read.limit })
 }
