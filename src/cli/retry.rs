@@ -3,6 +3,8 @@
 //! A retry is an import whose source is the ledger, and `import` runs it. The reference identifies a row, so no option of
 //! a retry may change it.
 
+use std::num::NonZeroU64;
+
 use super::{
     args,
     args::Only,
@@ -77,7 +79,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuar
                 source_size: SourceSize { bytes: Some(rows), rows: args.input.read.limit },
                 scope: SourceScope::Part,
                 empty_run: EmptyRun::Discard,
-                canary: None,
+                canary: NonZeroU64::new(args.canary),
             },
         };
         run_job(&job, target, RowSource::Ledger(source), &mut display).await
@@ -125,12 +127,12 @@ fn what(wanted: &RetryFilter) -> &'static str {
     }
 }
 
-/// How the rows are read. One settings file serves all commands, so settings in it that a retry cannot use are
-/// ignored; a flag that a retry cannot use is an error.
 fn is_flag(settings: &[Setting], option: &str) -> bool {
     settings.iter().any(|setting| setting.name == option && setting.origin == SettingOrigin::Flag)
 }
 
+/// How the rows are read. One settings file serves all commands, so settings in it that a retry cannot use are
+/// ignored; a flag that a retry cannot use is an error.
 fn replay_options(args: &args::RetryInput, settings: &[Setting]) -> Result<ReplayOptions, Error> {
     let mut overrides = read_options(&args.read, args.validation)?;
     for (option, pairs) in [("map", &mut overrides.map), ("set", &mut overrides.rules.constants)] {
