@@ -381,9 +381,11 @@ fn parse_time(text: &str) -> Option<i64> {
     i64::try_from(since.as_millis()).ok()
 }
 
-/// Truncates a text of the API and removes control characters, because it is shown on terminals.
+/// Truncates a text of the API and removes control characters, because it is shown on terminals. A line break or a tab
+/// becomes a space, so that no two words are joined.
 pub(super) fn short(text: &str) -> String {
-    let text: String = text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX_CHARS).collect();
+    let spaced = text.trim().chars().map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c });
+    let text: String = spaced.filter(|c| !c.is_control()).take(MESSAGE_MAX_CHARS).collect();
     visible(&text).chars().take(MESSAGE_MAX_CHARS).collect()
 }
 
@@ -780,6 +782,8 @@ mod tests {
         let body = format!(r#"{{"error_message":"\u001b[31m{}"}}"#, "x".repeat(10_000));
         let message = answered(400, &body).message.unwrap();
         assert!(message.starts_with("[31mx") && message.len() == MESSAGE_MAX_CHARS);
+        let lines = r#"{"error_message":"not\r\ntwo\twords\n"}"#;
+        assert_eq!(answered(400, lines).message.unwrap(), "not two words");
     }
 
     #[test]

@@ -302,6 +302,10 @@ pub(super) struct Retry {
     pub(super) sending: Sending,
     #[command(flatten)]
     pub(super) failures: Failures,
+    /// Stop the run if this many first responses are the same refusal and none succeeded; 0 is off
+    // Off: what a retry sends was refused before.
+    #[arg(long, value_name = "RESPONSES", default_value_t = 0, value_parser = count, help_heading = "Sending")]
+    pub(super) canary: u64,
     #[command(flatten)]
     pub(super) ledger: Ledger,
     #[command(flatten)]

@@ -142,7 +142,13 @@ fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> FinalMessage 
         ),
         StopReason::Halt(Halt::NotTheApi(status)) => describe_other_server(*status, proxy, again),
         StopReason::Canary { rows, refusal } => FinalMessage::new(
-            format!("the first {} were refused alike and none succeeded ({refusal})", report::rows(*rows)),
+            match rows {
+                1 => format!("the first row was refused ({refusal})"),
+                rows => format!(
+                    "the first {} were refused alike and none succeeded ({refusal})",
+                    report::rows(*rows)
+                ),
+            },
             format!(
                 "check --merchant-id, what the key may do, and the columns with validate; the rows stay pending: {again}, with --canary 0 if the rows are at fault"
             ),

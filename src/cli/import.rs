@@ -1,7 +1,13 @@
 //! `import`: sends the rows of a file. Also the part that it shares with `retry`: a run, from its session to its
 //! summary.
 
-use std::{num::NonZeroU64, ops::ControlFlow, path::Path, sync::Arc, time::Instant};
+use std::{
+    num::NonZeroU64,
+    ops::ControlFlow,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -185,7 +191,7 @@ pub(super) struct Job<'a> {
     /// Which column feeds which field; empty for a retry.
     pub(super) mapping: &'a Mapping,
     pub(super) existing: ExistingPolicy,
-    /// The expected minimum number of data rows; none for a retry, whose rows come from the ledger.
+    /// The expected minimum number of data rows.
     pub(super) expected_rows: Option<u64>,
     pub(super) options: Options,
 }
@@ -227,7 +233,7 @@ pub(super) async fn run_job(
     let stop_reason = stop.as_ref().map(|message| message.text.as_str());
     let is_completed = result.reason.state() == RunState::Completed;
     let expected = job.expected_rows.filter(|_| is_completed);
-    let shortage = expected.and_then(|expected| shortage(name, result.totals.tally.rows(), expected));
+    let shortage = expected.and_then(|expected| shortage_of(job, result.totals.tally.rows(), expected));
     let code = match code_of_end(&result.reason, &result.totals.tally) {
         code::OK if shortage.is_some() => code::ROWS_LEFT,
         code => code,
@@ -321,15 +327,46 @@ async fn begin_run(
     };
     Ok(match begun {
         BegunRun::Active(active) => ControlFlow::Continue(active),
-        BegunRun::Completed(run, exit_code) => ControlFlow::Break(show_completed(job, run, exit_code)?),
+        BegunRun::Completed(run, exit_code) => {
+            ControlFlow::Break(show_completed(job, of_ledger, run, exit_code).await?)
+        }
     })
 }
 
-/// Ends like the run of this name, which other workers have completed.
-fn show_completed(job: &Job<'_>, run: RunId, exit_code: u8) -> Result<u8, Error> {
+/// Ends like the run of this name, which other workers have completed. The summary is that of the run.
+async fn show_completed(
+    job: &Job<'_>,
+    of_ledger: &ledger::Target,
+    run: RunId,
+    exit_code: u8,
+) -> Result<u8, Error> {
     info!(run = run.0, exit_code, "the run of this name is completed; nothing is sent");
     let text = format!("\nRun {run} of this name is completed; nothing is sent\n");
-    let summary = serde_json::json!({"run": run.0, "state": "completed", "exit_code": exit_code});
+    let (details, rescues) = read_details(job.ledger, true, run, None, None).await;
+    let location = job.ledger.to_string();
+    let context = Some(RunContext::new(of_ledger, &location, details.as_ref(), &rescues));
+    let reading = Some(SourceReading::new(job.mapping, &job.adjustments));
+    let end = End { state: RunState::Completed, exit_code: Some(exit_code), stop_reason: None };
+    let summary = match &details {
+        Some(RunDetails { run: record, dropped, changed, absent, existing, .. }) => {
+            let elapsed = record.duration(now()).unwrap_or_default();
+            let summary =
+                Summary::new(run, end, &record.source, &record.tally, &record.request_counts, elapsed);
+            Summary {
+                dropped: dropped_list(dropped),
+                changed_fields: changed_list(changed),
+                absent: *absent,
+                reading,
+                context,
+                ..summary.with_existing(existing)
+            }
+        }
+        None => {
+            let (tally, requests) = (Tally::default(), RequestCounts::default());
+            let summary = Summary::new(run, end, job.new_run.source, &tally, &requests, Duration::ZERO);
+            Summary { reading, context, ..summary }
+        }
+    };
     show_end(job.output, &json(&summary)?, &text, exit_code, None)
 }
 
@@ -383,6 +420,18 @@ impl RunNames<'_> {
 /// How many rows the source should have; none for a failed export, which has as many as there were faults.
 pub(super) fn expected_rows(read: &args::Read, source: &Source) -> Option<u64> {
     Some(read.expect_rows).filter(|_| !source.is_export())
+}
+
+/// The final message about a run with fewer rows than expected.
+fn shortage_of(job: &Job<'_>, rows: u64, expected: u64) -> Option<FinalMessage> {
+    if job.new_run.command != Command::Retry {
+        return shortage(job.new_run.source, rows, expected);
+    }
+    (rows < expected).then(|| {
+        let rows = report::rows(rows);
+        let text = format!("the ledger has {rows} to retry, and at least {expected} are expected");
+        FinalMessage::new(text, "see status for what is left, or change --expect-rows")
+    })
 }
 
 /// The final message about a source with fewer rows than expected. A source without rows is only a warning

@@ -3,6 +3,8 @@
 //! A retry is an import whose source is the ledger, and `import` runs it. The reference identifies a row, so no option of
 //! a retry may change it.
 
+use std::num::NonZeroU64;
+
 use super::{
     args,
     args::Only,
@@ -67,7 +69,8 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuar
             adjustments: source.adjustments(),
             tried: None,
             mapping: &Mapping::default(),
-            expected_rows: None,
+            // A settings file serves all commands, and names the rows of the file.
+            expected_rows: is_flag(settings, "expect-rows").then_some(args.input.read.expect_rows),
             existing: ExistingPolicy::Keep,
             options: Options {
                 limits: args.sending.limits(),
@@ -76,7 +79,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuar
                 source_size: SourceSize { bytes: Some(rows), rows: args.input.read.limit },
                 scope: SourceScope::Part,
                 empty_run: EmptyRun::Discard,
-                canary: None,
+                canary: NonZeroU64::new(args.canary),
             },
         };
         run_job(&job, target, RowSource::Ledger(source), &mut display).await
@@ -124,15 +127,16 @@ fn what(wanted: &RetryFilter) -> &'static str {
     }
 }
 
+fn is_flag(settings: &[Setting], option: &str) -> bool {
+    settings.iter().any(|setting| setting.name == option && setting.origin == SettingOrigin::Flag)
+}
+
 /// How the rows are read. One settings file serves all commands, so settings in it that a retry cannot use are
 /// ignored; a flag that a retry cannot use is an error.
 fn replay_options(args: &args::RetryInput, settings: &[Setting]) -> Result<ReplayOptions, Error> {
-    let is_flag = |option: &str| {
-        settings.iter().any(|setting| setting.name == option && setting.origin == SettingOrigin::Flag)
-    };
     let mut overrides = read_options(&args.read, args.validation)?;
     for (option, pairs) in [("map", &mut overrides.map), ("set", &mut overrides.rules.constants)] {
-        if !is_flag(option) {
+        if !is_flag(settings, option) {
             pairs.retain(|(field, _)| *field != Field::Reference);
         }
         if pairs.iter().any(|(field, _)| *field == Field::Reference) {
@@ -142,5 +146,5 @@ fn replay_options(args: &args::RetryInput, settings: &[Setting]) -> Result<Repla
             ));
         }
     }
-    Ok(ReplayOptions { overrides, map_known_columns_only: !is_flag("map"), limit: args.read.limit })
+    Ok(ReplayOptions { overrides, map_known_columns_only: !is_flag(settings, "map"), limit: args.read.limit })
 }

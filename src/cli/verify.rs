@@ -7,8 +7,8 @@ use tracing::info;
 
 use super::{
     args,
-    exit_code::{code, code_of_error, describe_stop},
-    import::recorded_maps,
+    exit_code::{FinalMessage, code, code_of_error, describe_stop},
+    import::{expected_rows, recorded_maps, shortage},
     ledger_location, now,
     output::{json, open_outputs},
     process::{SignalGuard, raise_open_files_limit, runtime},
@@ -51,8 +51,7 @@ async fn run(
     let of_ledger = target.of_ledger();
     reader.check_target(&of_ledger).await?;
     let imported = ImportedIndex::of(reader).await?;
-    let rows = imported.rows() as u64;
-    let name = source.name().to_owned();
+    let (rows, name) = (imported.rows() as u64, source.name().to_owned());
     let names = LogNames::new(&name, Some(&target), ledger);
     let columns = report::mapping_lines(source.mapping());
     let count = || count_rows(source_options);
@@ -64,7 +63,7 @@ async fn run(
             .await?;
     session.exporter.load_last_success(ledger).await?;
     session.share_rate(ledger, args.sending.outage_limit).await;
-    let adjustments = source.adjustments();
+    let (adjustments, expect_rows) = (source.adjustments(), expected_rows(&args.input.read, &source));
     let (began, size) = (Instant::now(), source.size());
     let header = format!("Verify {} ({})\n{columns}", report::visible_text(&name), source.describe());
     display.begin(session.header(header.trim_end().to_owned()));
@@ -88,7 +87,8 @@ async fn run(
         true => Some(mark_changed_at_api(ledger, &of_ledger, &found.to_mark, now()).await?),
         false => None,
     };
-    let code = code_of(&ended, &found);
+    let shortage = shortage_of(&ended, &name, found.rows, expect_rows);
+    let code = code_of(&ended, &found, shortage.is_some());
     // A comparison imports nothing, so the last success stays that of a run.
     exporter.end(code, false);
     let stop = describe_stop(&ended, proxy.as_deref());
@@ -106,7 +106,13 @@ async fn run(
     };
     log_end(&names, &verification);
     let summary = json(&VerificationSummary::of(&verification))?;
-    show_end(&args.output, &summary, &report::verification_table(&verification), code, stop)
+    show_end(&args.output, &summary, &report::verification_table(&verification), code, stop.or(shortage))
+}
+
+/// The final message about a file that was read to its end and has fewer rows than expected.
+fn shortage_of(ended: &EndReason, name: &str, rows: u64, expected: Option<u64>) -> Option<FinalMessage> {
+    let expected = expected.filter(|_| matches!(ended, EndReason::Completed))?;
+    shortage(name, rows, expected)
 }
 
 fn options(args: &args::Verify) -> verify::Options {
@@ -152,9 +158,11 @@ fn expected(found: &ComparisonResult, size: Option<u64>, sample: Option<usize>) 
     Some(sample.map_or(imported, |most| imported.min(most as u64)))
 }
 
-fn code_of(ended: &EndReason, found: &ComparisonResult) -> u8 {
+fn code_of(ended: &EndReason, found: &ComparisonResult, is_short: bool) -> u8 {
     match ended {
-        EndReason::Completed if found.same == found.looked_up() => code::OK,
+        EndReason::Completed if found.same == found.looked_up() && !is_short => code::OK,
+        // Only answers are missing: nothing is to be repaired, and a scheduler must run the command again.
+        EndReason::Completed if found.unanswered > 0 && found.different + found.missing == 0 => code::STOPPED,
         EndReason::Completed => code::ROWS_LEFT,
         EndReason::Stopped(_) => code::STOPPED,
         EndReason::SourceFailed(_) => code::UNEXPECTED,

@@ -88,28 +88,38 @@ fn the_canary_has_a_number_and_can_be_off_and_a_short_file_ends() {
     let file = world.rows("users.csv", 19);
     let done = refusing(400, REFUSED).import(&world, &file, &["--canary", "3", "--concurrency", "1"]);
     assert_eq!(done.code, 4, "{done:?}");
+    let done = refusing(400, REFUSED).import(
+        &world,
+        &file,
+        &["--canary", "1", "--concurrency", "1", "--ledger", "another.db"],
+    );
+    assert!(done.stderr.starts_with("error: the first row was refused (HTTP 400, "), "{done:?}");
 }
 
-/// A retry sends rows that were refused before, so it has no canary.
+/// A retry sends rows that were refused before, so it has a canary only if one is asked for; then its rows keep what
+/// they had.
 #[test]
-fn a_retry_has_no_canary() {
+fn a_retry_has_a_canary_if_it_is_given_one() {
     let world = World::new();
     let file = world.rows("users.csv", 30);
     let wire = refusing(400, REFUSED);
     assert_eq!(wire.import(&world, &file, &["--canary", "0"]).code, 3);
     let url = wire.url();
-    let done = world.run(&[
-        "retry",
-        "--base-url",
-        &url,
-        "--merchant-id",
-        crate::world::MERCHANT,
-        "--summary-json",
-        "summary.json",
-        "--rate",
-        "unlimited",
-    ]);
+    let retry = |more: &[&str]| {
+        let target = ["--base-url", &url, "--merchant-id", crate::world::MERCHANT];
+        let output = ["--summary-json", "summary.json", "--rate", "unlimited", "--concurrency", "1"];
+        world.run(&[&["retry"][..], &target, &output, more].concat())
+    };
+    let done = retry(&[]);
     assert_eq!((done.code, world.outcomes().as_str()), (3, "rejected=30"), "{done:?}");
+    let done = retry(&["--canary", "5"]);
+    assert_eq!(done.code, 4, "{done:?}");
+    assert!(done.stderr.starts_with("error: the first 5 rows were refused alike"), "{done:?}");
+    assert!(world.outcomes().starts_with("pending="), "{}", world.outcomes());
+    assert_eq!(world.number("select count(*) from every_row where outcome = 'rejected'"), 30);
+    wire.play(honest);
+    let done = retry(&["--canary", "5"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "created=30"), "{done:?}");
 }
 
 /// A 403 of unknown meaning concerns one row, or all rows.

@@ -602,6 +602,15 @@ fn fewer_rows_than_expected_are_exit_code_3() {
         assert!(command.stderr.contains("has 3 rows, and at least 4 are expected"), "{command:?}");
     }
     assert_eq!((&world.summary()["state"], &world.summary()["exit_code"]), (&"completed".into(), &3.into()));
+    let verified = world.aim("verify", &["users.csv", "--expect-rows", "4"]);
+    verified.assert_error_line(3, &["has 3 rows, and at least 4 are expected"]);
+    assert_eq!(world.summary()["exit_code"], 3);
+    assert_eq!(world.aim("verify", &["users.csv", "--expect-rows", "3"]).code, 0);
+    // The number of a settings file is that of the file's rows; a retry has its own.
+    let retried = world.aim("retry", &["--expect-rows", "1"]);
+    retried.assert_error_line(3, &["has 0 rows to retry, and at least 1 are expected"]);
+    let settings = world.file("settings.toml", "expect-rows = 4\n");
+    assert_eq!(world.aim("retry", &["--config", settings.to_str().unwrap()]).code, 0);
     // A file of corrections has as many rows as there were faults.
     let mut text = std::fs::read_to_string(&file).unwrap();
     text.push_str("short,9876500101,,,\n");

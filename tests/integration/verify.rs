@@ -106,10 +106,17 @@ fn answers_that_fail_are_asked_for_again_at_the_same_pace() {
     assert_eq!(world.aim("verify", &["users.csv", "--max-attempts", "50"]).code, 0);
     assert_eq!(world.summary()["same"], 100);
     assert!(world.summary()["retries"].as_u64().unwrap() > 10);
-    world.reconfigure(|behavior| behavior.faults = vec![(Fault::Always500, 0.1)]);
-    assert_eq!(world.aim("verify", &["users.csv", "--max-attempts", "2"]).code, 3);
+    let unanswering = || world.reconfigure(|behavior| behavior.faults = vec![(Fault::Always500, 0.1)]);
+    unanswering();
+    assert_eq!(world.aim("verify", &["users.csv", "--max-attempts", "2"]).code, 4, "run it again");
     assert!(world.summary()["unanswered"].as_u64().unwrap() > 0);
     assert_eq!(world.summary()["missing"], 0, "no answer is no absence");
+    // A difference is one, whatever the other rows are.
+    world.reconfigure(|behavior| behavior.faults.clear());
+    (0..100).for_each(|row| world.update_elsewhere(&format!("cust-{row:06}"), "mobile_number=7"));
+    unanswering();
+    assert_eq!(world.aim("verify", &["users.csv", "--max-attempts", "2"]).code, 3);
+    assert!(world.summary()["unanswered"].as_u64().unwrap() > 0);
 }
 
 #[test]

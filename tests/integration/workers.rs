@@ -450,6 +450,10 @@ fn a_worker_that_comes_after_the_end_of_its_run_sends_nothing() {
     let late = world.import(&file, &named);
     assert_eq!((late.code, world.journal().requests()), (3, requests), "{late:?}");
     assert!(late.stdout.contains("Run 1 of this name is completed; nothing is sent"), "{late:?}");
+    assert_eq!(world.outcomes(), "created=300 invalid=1", "the counts of the run");
+    let summary = world.summary();
+    assert_eq!((&summary["state"], &summary["exit_code"]), (&"completed".into(), &3.into()));
+    assert_eq!((&summary["requests"], &summary["stop_reason"]), (&requests.into(), &serde_json::Value::Null));
     assert_eq!(world.number("select count(*) from run"), 1);
     assert_eq!(world.import(&file, &["--run-name", "job-8"]).code, 3);
     assert_eq!(world.number("select count(*) from run"), 2);
