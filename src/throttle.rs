@@ -426,7 +426,8 @@ impl Throttle {
         if let Some(pause) = change.pause {
             let refusal = match signal {
                 RateSignal::Unavailable { .. } => "it is overloaded",
-                _ => "too many requests",
+                RateSignal::RefusedByProxy { .. } => "a proxy refuses requests",
+                RateSignal::Throttled { .. } | RateSignal::Accepted => "too many requests",
             };
             let reason = signal
                 .retry_after()

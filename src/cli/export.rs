@@ -5,7 +5,7 @@ use super::{
     args::{self, ExportFormat},
     exit_code::code,
     ledger_location,
-    output::{check_sources, print_note, standard_output},
+    output::{check_sources, output_file, print_note, standard_output},
     output_file::{EarlierFile, OutputFile},
     runtime,
 };
@@ -28,14 +28,14 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
         ExportFormat::Csv => export::Format::Csv,
         ExportFormat::Jsonl => export::Format::Jsonl,
     };
-    let run = args.run.map(RunId);
+    let (run, output) = (args.run.map(RunId), output_file(args.output.as_deref()));
     runtime()?.block_on(async {
         let mut reader = Reader::open(&ledger).await?;
         // A failed export that was corrected and imported is often replaced by the next one.
-        if let Some(output) = args.output.as_deref().filter(|path| args.force && !is_failed_export(path)) {
+        if let Some(output) = output.filter(|path| args.force && !is_failed_export(path)) {
             check_sources(output, &mut reader).await?;
         }
-        let Some(output) = &args.output else {
+        let Some(output) = output else {
             let exported = export(&mut reader, which, format, run, || Ok(standard_output())).await?;
             note_only_references(&exported);
             return Ok::<_, Error>(());

@@ -6,7 +6,12 @@ use std::{
     path::Path,
 };
 
-use super::{args, check_output_path, exit_code::code, output::print_note, print_data};
+use super::{
+    args, check_output_path,
+    exit_code::code,
+    output::{output_file, print_note},
+    print_data,
+};
 use crate::{
     customer::Field,
     error::Error,
@@ -14,7 +19,7 @@ use crate::{
 };
 
 pub(super) fn init(args: &args::Init) -> Result<u8, Error> {
-    let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
+    let output = output_file(args.output.as_deref());
     if let Some(path) = output.filter(|path| !args.force && path.symlink_metadata().is_ok()) {
         return Err(exists(path));
     }

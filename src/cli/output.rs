@@ -125,6 +125,11 @@ pub(super) fn open_outputs(output: &args::Output) -> Result<ProgressDisplay, Err
     Ok(display)
 }
 
+/// The file that an `--output` names; none for `-`, which is standard output, as without the option.
+pub(super) fn output_file(output: Option<&Path>) -> Option<&Path> {
+    output.filter(|path| *path != Path::new("-"))
+}
+
 /// Standard output, for an export.
 pub(super) fn standard_output() -> NamedWriter<io::StdoutLock<'static>> {
     NamedWriter { name: STANDARD_OUTPUT.into(), writer: io::stdout().lock() }
@@ -162,7 +167,7 @@ fn progress_mode(args: &args::Output) -> args::ProgressArg {
 
 /// Checks that the file can be written later; a file that did not exist does not exist afterwards.
 pub(super) fn check_output_path(option: &str, path: Option<&Path>) -> Result<(), Error> {
-    let Some(path) = path.filter(|path| *path != Path::new("-")) else { return Ok(()) };
+    let Some(path) = output_file(path) else { return Ok(()) };
     let existed = path.exists();
     let open = File::options().append(true).create(true).open(path);
     if open.is_ok() && !existed {

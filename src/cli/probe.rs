@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     SIMULATOR, args, check_output_path, code, find_target, json, logging::LogWriter, logging::start_log, now,
-    print, print_error, runtime, target,
+    output::output_file, print, print_data, print_error, runtime, target,
 };
 use crate::{
     error::Error,
@@ -72,10 +72,14 @@ pub(super) fn probe(args: &args::Probe) -> Result<u8, Error> {
             findings: &findings,
             changes,
         };
-        std::fs::write(path, json(&record)?)
-            .map_err(|error| Error::Output { name: path.display().to_string(), error })?;
+        let record = json(&record)?;
+        match output_file(Some(path)) {
+            Some(path) => std::fs::write(path, record)
+                .map_err(|error| Error::Output { name: path.display().to_string(), error })?,
+            None => print_data(&record)?,
+        }
     }
-    if !args.log.quiet {
+    if !args.log.quiet && args.output.as_deref() != Some(Path::new("-")) {
         let since = args.compare.as_deref().zip(changes.as_deref());
         print(&table(&base_url, &findings, since))?;
     }

@@ -7,7 +7,7 @@ use std::io::Write;
 use super::{
     args::{self, ReportFormat},
     code, json, ledger_location, now,
-    output::{check_sources, print_note},
+    output::{check_sources, output_file, print_note},
     output_file::{EarlierFile, OutputFile},
     print, print_data, runtime,
 };
@@ -24,12 +24,13 @@ const LINES_SHOWN: u32 = 10;
 
 pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
     let ledger = ledger_location(args.ledger.ledger.as_deref(), false)?;
-    if let Some(output) = args.output.as_deref().filter(|output| output.exists()) {
+    let output = output_file(args.output.as_deref());
+    if let Some(output) = output.filter(|output| output.exists()) {
         runtime()?.block_on(async { check_sources(output, &mut Reader::open(&ledger).await?).await })?;
     }
     let text =
         if args.all { of_ledger(&ledger, args.format)? } else { of_run(&ledger, args.run, args.format)? };
-    let Some(output) = &args.output else {
+    let Some(output) = output else {
         let printed = match args.format {
             ReportFormat::Text => print(&text),
             ReportFormat::Json | ReportFormat::Html => print_data(&text),

@@ -171,6 +171,9 @@ fn a_file_is_written_whole_and_what_was_there_is_kept() {
     assert_eq!((done.code, read("out.csv")), (0, export(&world, &["all"])), "{done:?}");
     assert!(world.path("link.csv").is_symlink() && world.path("out.csv.3").exists());
     assert_eq!(world.run(&["export", "all", "--output", "/dev/null"]).code, 0);
+    assert_eq!(world.run(&["export", "all", "--output", "-"]).stdout, export(&world, &["all"]));
+    assert!(world.run(&["report", "--output", "-"]).stdout.contains("Run 1"));
+    assert!(!world.path("-").exists());
     world.run(&["export", "all", "--output", "."]).assert_error(1, &["cannot write", "; "]);
     assert!(files(world.folder.path()).iter().all(|name| !name.contains("new")));
 }
