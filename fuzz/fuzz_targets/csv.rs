@@ -315,7 +315,8 @@ fn behind_digits(text: &str) -> (usize, &str) {
 /// `3 rows in set, 1 warning`.
 fn is_count(text: &str) -> bool {
     let (digits, rest) = behind_digits(text);
-    digits > 0 && (rest.starts_with(" row in set") || rest.starts_with(" rows in set"))
+    let set = [" row in set", " rows in set"].iter().find_map(|words| rest.strip_prefix(words));
+    digits > 0 && set.is_some_and(|end| end.is_empty() || end.starts_with(',') || end.starts_with(" ("))
 }
 
 /// `(3 rows)` and similar lines.

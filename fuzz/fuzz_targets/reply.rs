@@ -120,7 +120,10 @@ fn expected(head: &Head, body: &[u8]) -> Option<Told> {
     };
     let text = |key: &str| object.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     let short = |key: &str| {
-        let cut = |text: &str| text.chars().filter(|c| !c.is_control()).take(500).collect::<String>();
+        let spaced = |c| if c == '\n' || c == '\t' { ' ' } else { c };
+        let cut = |text: &str| {
+            text.trim().chars().map(spaced).filter(|c| !c.is_control()).take(500).collect::<String>()
+        };
         text(key).map(|text| visible(&cut(text)).chars().take(500).collect::<String>())
     };
     let has_more = |time: &str| time.len() > 20 && time.as_bytes()[19] == b'Z';

@@ -160,10 +160,11 @@ pub(super) fn is_separator(bytes: &[u8], delimiter: u8) -> bool {
 /// Whether the line is the row count that `MySQL` appends, possibly with the number of warnings: `3 rows in set, 1
 /// warning`.
 fn is_count(bytes: &[u8]) -> bool {
-    let bytes = bytes.trim_ascii();
-    let rest = &bytes[bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()..];
-    rest.len() < bytes.len()
-        && [&b" row in set"[..], b" rows in set"].iter().any(|words| rest.starts_with(words))
+    let Ok(text) = std::str::from_utf8(bytes.trim_ascii()) else { return false };
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let end = rest.strip_prefix(" row in set").or_else(|| rest.strip_prefix(" rows in set"));
+    let is_end = |end: &str| end.is_empty() || end.starts_with(',') || end.starts_with(" (");
+    rest.len() < text.len() && end.is_some_and(is_end)
 }
 
 /// Whether the line is appended by a SQL tool: the number of rows, the time, or the end of the data.
@@ -280,6 +281,7 @@ mod tests {
             ("-,-", None),
             ("-1,2", None),
             ("3 rows of seats", None),
+            ("3 rows in settings", None),
             ("\u{b}", blank),
             ("\u{b},\u{3000}", blank),
             ("rows)", None),
