@@ -897,23 +897,25 @@ impl AdaptiveRate {
         }
     }
 
-    /// The refill rate of a bucket that was equally full before the first refusal and before this one. Requests sent
-    /// after the refused one do not count, although they may be in the same bin: at the first refusal, the rate may be
-    /// so high that they are a tenth of all.
+    /// The refill rate of a bucket that was equally full at the first refusal and before this one. Of the requests
+    /// that were sent before the first refusal was known, all that were accepted count, also those sent after the refused one:
+    /// at the high rate of slow start a server handles requests in another order, and the bucket stays full. Before this
+    /// refusal, only requests sent before the refused one count, although later ones may be in the same bin: their replies
+    /// are not known yet.
     fn bucket_rate(&self, first: &ThrottleEvent, second: RequestStamp) -> Option<f64> {
         // The numbers of the requests of several workers are not in the order in which they were sent.
         let is_in_order = self.reported_within_s == 0.0;
         let at_most = |requests: u64| if is_in_order { requests as f64 } else { f64::INFINITY };
-        let before_first_at_most = at_most(first.first_number);
+        let until_first_at_most = at_most(first.next_number.saturating_sub(first.refused));
         let before_second_at_most = at_most(second.number.saturating_sub(first.next_number));
         let second_to_first = |rate: f64| {
-            let times_s = 0.0..first.first_sent_s;
-            let before_first = self.accepted.bucket_level(rate, times_s, 0.0, before_first_at_most);
-            let left = before_first.last - rate * (first.resume_s - first.first_sent_s);
+            let times_s = 0.0..first.known_s;
+            let until_first = self.accepted.bucket_level(rate, times_s, 0.0, until_first_at_most);
+            let left = until_first.last - rate * (first.resume_s - first.known_s);
             let times_s = first.resume_s..second.at_s;
             let before_second =
                 self.accepted.bucket_level(rate, times_s, left.max(0.0), before_second_at_most);
-            before_second.highest / before_first.highest.max(1.0)
+            before_second.highest / until_first.highest.max(1.0)
         };
         let (mut low, mut high) = (1.0, self.rate_at(second.at_s));
         for _ in 0..BISECTIONS {
