@@ -323,6 +323,39 @@ fn the_start_costs_two_refusals() {
     }
 }
 
+/// At the high rate of slow start, a server handles requests in another order than they were sent: it accepts some of
+/// those sent after a refused one. They have filled the bucket too.
+#[test]
+fn the_rate_of_a_bucket_is_measured_whatever_order_a_burst_is_handled_in() {
+    const STEP_S: f64 = 0.0005;
+    let (limit, burst) = (500.0, 50.0_f64);
+    let epoch = Instant::now();
+    let mut adaptive = AdaptiveRate::new(None, epoch);
+    let (mut tokens, mut handled) = (burst, Vec::new());
+    for step in 0..20_000_u32 {
+        let now = epoch + Duration::from_secs_f64(f64::from(step) * STEP_S);
+        tokens = burst.min(tokens + limit * STEP_S);
+        for (stamp, is_accepted) in std::mem::take(&mut handled) {
+            let refusal = RateSignal::Throttled { retry_after: Some(Duration::from_secs(1)) };
+            adaptive.on_signal(stamp, if is_accepted { RateSignal::Accepted } else { refusal }, now);
+        }
+        if adaptive.is_found() {
+            break;
+        }
+        let mut sent = Vec::new();
+        while sent.len() < 32 && adaptive.try_acquire(now).is_ok() {
+            sent.push(adaptive.on_send(now));
+        }
+        for stamp in sent.into_iter().rev() {
+            let is_accepted = tokens >= 1.0;
+            tokens -= f64::from(u8::from(is_accepted));
+            handled.push((stamp, is_accepted));
+        }
+    }
+    let share = adaptive.rate / (TARGET_OF_BUCKET * limit);
+    assert!(adaptive.is_found() && (share - 1.0).abs() <= NOISE, "{share:.3} of the limit");
+}
+
 /// Others send forty requests a second to a limit of a hundred, which does not distinguish senders. Without
 /// courtesy, a run causes 0.6 to 4 % of their requests to be refused; with it at most three in a thousand.
 #[test]
