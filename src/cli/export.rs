@@ -5,7 +5,7 @@ use super::{
     args::{self, ExportFormat},
     exit_code::code,
     ledger_location,
-    output::{check_sources, output_file, print_note, standard_output},
+    output::{check_sources, file_of, print_note, standard_output},
     output_file::{EarlierFile, OutputFile},
     runtime,
 };
@@ -28,7 +28,7 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
         ExportFormat::Csv => export::Format::Csv,
         ExportFormat::Jsonl => export::Format::Jsonl,
     };
-    let (run, output) = (args.run.map(RunId), output_file(args.output.as_deref()));
+    let (run, output) = (args.run.map(RunId), file_of(args.output.as_deref()));
     runtime()?.block_on(async {
         let mut reader = Reader::open(&ledger).await?;
         // A failed export that was corrected and imported is often replaced by the next one.

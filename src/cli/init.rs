@@ -9,7 +9,7 @@ use std::{
 use super::{
     args, check_output_path,
     exit_code::code,
-    output::{output_file, print_note},
+    output::{file_of, print_note},
     print_data,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(super) fn init(args: &args::Init) -> Result<u8, Error> {
-    let output = output_file(args.output.as_deref());
+    let output = file_of(args.output.as_deref());
     if let Some(path) = output.filter(|path| !args.force && path.symlink_metadata().is_ok()) {
         return Err(exists(path));
     }

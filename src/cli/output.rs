@@ -47,9 +47,8 @@ const INPUTS: [(&str, &str); 7] = [
 /// ledger: a typing error would overwrite the ledger, and every customer id in it.
 pub(super) fn check_outputs(command: &ArgMatches) -> Result<(), Error> {
     let path = |id: &str| command.try_get_one::<PathBuf>(id).ok().flatten();
-    // As an output, - is standard output.
-    let given = OUTPUTS.iter().filter_map(|id| Some((*id, path(id).filter(|path| **path != *"-")?)));
-    let outputs: Vec<(&str, &PathBuf)> = given.collect();
+    let given = OUTPUTS.iter().filter_map(|id| Some((*id, file_of(path(id).map(PathBuf::as_path))?)));
+    let outputs: Vec<(&str, &Path)> = given.collect();
     if outputs.is_empty() {
         return Ok(());
     }
@@ -125,8 +124,8 @@ pub(super) fn open_outputs(output: &args::Output) -> Result<ProgressDisplay, Err
     Ok(display)
 }
 
-/// The file that an `--output` names; none for `-`, which is standard output, as without the option.
-pub(super) fn output_file(output: Option<&Path>) -> Option<&Path> {
+/// The file that an output option names; none for `-`, which is standard output.
+pub(super) fn file_of(output: Option<&Path>) -> Option<&Path> {
     output.filter(|path| *path != Path::new("-"))
 }
 
@@ -137,10 +136,10 @@ pub(super) fn standard_output() -> NamedWriter<io::StdoutLock<'static>> {
 
 /// Writes the summary: JSON to `--summary-json`, the text to standard output.
 pub(super) fn write_summary(output: &args::Output, json: &str, text: &str) -> Result<(), Error> {
-    let path = output.summary_json.as_deref();
-    let to_stdout = path == Some(Path::new("-"));
+    let path = file_of(output.summary_json.as_deref());
+    let to_stdout = output.summary_json.is_some() && path.is_none();
     // The file comes first: a script must get its summary even if the terminal is gone.
-    if let Some(path) = path.filter(|_| !to_stdout) {
+    if let Some(path) = path {
         let written = std::fs::write(path, json);
         written.map_err(|error| Error::Output { name: path.display().to_string(), error })?;
     }
@@ -167,7 +166,7 @@ fn progress_mode(args: &args::Output) -> args::ProgressArg {
 
 /// Checks that the file can be written later; a file that did not exist does not exist afterwards.
 pub(super) fn check_output_path(option: &str, path: Option<&Path>) -> Result<(), Error> {
-    let Some(path) = output_file(path) else { return Ok(()) };
+    let Some(path) = file_of(path) else { return Ok(()) };
     let existed = path.exists();
     let open = File::options().append(true).create(true).open(path);
     if open.is_ok() && !existed {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     SIMULATOR, args, check_output_path, code, find_target, json, logging::LogWriter, logging::start_log, now,
-    output::output_file, print, print_data, print_error, runtime, target,
+    output::file_of, print, print_data, print_error, runtime, target,
 };
 use crate::{
     error::Error,
@@ -73,7 +73,7 @@ pub(super) fn probe(args: &args::Probe) -> Result<u8, Error> {
             changes,
         };
         let record = json(&record)?;
-        match output_file(Some(path)) {
+        match file_of(Some(path)) {
             Some(path) => std::fs::write(path, record)
                 .map_err(|error| Error::Output { name: path.display().to_string(), error })?,
             None => print_data(&record)?,

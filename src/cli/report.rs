@@ -7,7 +7,7 @@ use std::io::Write;
 use super::{
     args::{self, ReportFormat},
     code, json, ledger_location, now,
-    output::{check_sources, output_file, print_note},
+    output::{check_sources, file_of, print_note},
     output_file::{EarlierFile, OutputFile},
     print, print_data, runtime,
 };
@@ -24,7 +24,7 @@ const LINES_SHOWN: u32 = 10;
 
 pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
     let ledger = ledger_location(args.ledger.ledger.as_deref(), false)?;
-    let output = output_file(args.output.as_deref());
+    let output = file_of(args.output.as_deref());
     if let Some(output) = output.filter(|output| output.exists()) {
         runtime()?.block_on(async { check_sources(output, &mut Reader::open(&ledger).await?).await })?;
     }
